@@ -1,0 +1,148 @@
+#include "apps/cli.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+int mz_cli_fail(const mz_command *command, const mz_error *err) {
+    (void)fprintf(stderr, "moezoo %s: %s\n", command->name, err->message);
+    return MZ_EXIT_FAILURE;
+}
+
+int mz_cli_usage_error(const mz_command *command, const char *format, ...) {
+    char text[MZ_ERROR_BYTES];
+    mz_error err;
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    (void)mz_fail(&err, MZ_ERR_ARG, "%s", text);
+    (void)mz_cli_fail(command, &err);
+    return MZ_EXIT_USAGE;
+}
+
+bool mz_cli_context(const mz_command *command, const mz_common_options *common, mz_context *ctx,
+                    int *exit_code) {
+    const mz_context_options options = {
+        .n_threads = (int)common->n_threads,
+        .isa = (mz_isa)(common->isa - 1),
+    };
+    if (mz_context_init(ctx, &options) != MZ_OK) {
+        *exit_code = mz_cli_fail(command, &ctx->error);
+        mz_context_close(ctx);
+        return false;
+    }
+    return true;
+}
+
+/* A signal handler can reach nothing but a static object. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+void mz_cli_catch_interrupts(void) {
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool mz_cli_interrupted(void) {
+    return interrupted != 0;
+}
+
+void mz_cli_format_double(double value, char out[32]) {
+    if (!isfinite(value)) {
+        (void)snprintf(out, 32, "null");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        (void)snprintf(out, 32, "%.*g", digits, value);
+        if (strtod(out, NULL) == value) {
+            return;
+        }
+    }
+}
+
+/* Bytes of the UTF-8 character at `s`, 0 where it is none (RFC 3629: no overlong forms, no
+ * surrogates). */
+static int utf8_length(const unsigned char *s) {
+    if (s[0] < 0x80) {
+        return 1;
+    }
+    const int n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+                  : s[0] >= 0xe0 && s[0] <= 0xef ? 3
+                  : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                                 : 0;
+    for (int i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    const bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
+    const bool beyond = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
+    return overlong || beyond ? 0 : n;
+}
+
+void mz_cli_write_json_string(FILE *stream, const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
+    (void)fputc('"', stream);
+    while (*s != '\0') {
+        const int n = utf8_length(s);
+        if (n == 0) {
+            (void)fputs("\xef\xbf\xbd", stream);
+            s++;
+            continue;
+        }
+        if (*s == '"' || *s == '\\') {
+            (void)fprintf(stream, "\\%c", *s);
+        } else if (*s < 0x20 || *s == 0x7f) {
+            (void)fprintf(stream, "\\u%04x", *s);
+        } else {
+            (void)fwrite(s, 1, (size_t)n, stream);
+        }
+        s += n;
+    }
+    (void)fputc('"', stream);
+}
+
+void mz_cli_write_plain(FILE *stream, const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
+    while (*s != '\0') {
+        const int n = utf8_length(s);
+        const bool c1_control = s[0] == 0xc2 && n == 2 && s[1] < 0xa0;
+        if (n == 0 || *s < 0x20 || *s == 0x7f || c1_control) {
+            (void)fputc('?', stream);
+        } else {
+            (void)fwrite(s, 1, (size_t)n, stream);
+        }
+        s += n > 0 ? n : 1;
+    }
+}
+
+static const char *format_scaled(double value, double base, const char *const *units, int n_units,
+                                 char out[32]) {
+    int unit = 0;
+    while (unit + 1 < n_units && value >= base) {
+        value /= base;
+        unit++;
+    }
+    (void)snprintf(out, 32, unit == 0 ? "%.0f%s" : "%.1f%s", value, units[unit]);
+    return out;
+}
+
+const char *mz_cli_format_bytes(int64_t n_bytes, char out[32]) {
+    static const char *const units[] = {" bytes", " KiB", " MiB", " GiB", " TiB"};
+    return format_scaled((double)n_bytes, 1024, units, 5, out);
+}
+
+const char *mz_cli_format_count(int64_t n, char out[32]) {
+    static const char *const units[] = {"", " k", " M", " G", " T"};
+    return format_scaled((double)n, 1000, units, 5, out);
+}

@@ -1,0 +1,122 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/cli.h"
+#include "core/file.h"
+
+/* DIR/REST becomes the next place. */
+static mz_status add_place(mz_context *ctx, mz_model_places *places, const char *dir,
+                           const char *rest) {
+    char *path = NULL;
+    if (rest[0] == '\0') {
+        MZ_TRY(mz_strdup(ctx, dir, &path));
+    } else {
+        MZ_TRY(mz_path_join(ctx, dir, rest, &path));
+    }
+    places->dirs[places->n++] = path;
+    return MZ_OK;
+}
+
+/* An empty or relative XDG_DATA_HOME counts as unset, as its specification says. */
+static mz_status add_user_place(mz_context *ctx, mz_model_places *places) {
+    const char *xdg = getenv("XDG_DATA_HOME");
+    const char *home = getenv("HOME");
+    if (xdg != NULL && xdg[0] == '/') {
+        return add_place(ctx, places, xdg, "moezoo/models");
+    }
+    return home != NULL && home[0] == '/'
+               ? add_place(ctx, places, home, ".local/share/moezoo/models")
+               : MZ_OK;
+}
+
+static mz_status add_installed_place(mz_context *ctx, mz_model_places *places) {
+    char program[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n <= 0) {
+        return MZ_OK;
+    }
+    program[n] = '\0';
+    for (int i = 0; i < 2; i++) { /* the program's name, then the folder it is in */
+        char *slash = strrchr(program, '/');
+        if (slash == NULL) {
+            return MZ_OK;
+        }
+        *slash = '\0';
+    }
+    return add_place(ctx, places, program, "share/moezoo/models");
+}
+
+mz_status mz_model_places_open(mz_context *ctx, const char *models_dir, mz_model_places *out) {
+    *out = (mz_model_places){0};
+    if (models_dir != NULL) {
+        MZ_TRY(add_place(ctx, out, models_dir, ""));
+    }
+    MZ_TRY(add_user_place(ctx, out));
+    MZ_TRY(add_installed_place(ctx, out));
+    return add_place(ctx, out, MOEZOO_SOURCE_DIR, "assets/models");
+}
+
+void mz_model_places_close(mz_context *ctx, mz_model_places *places) {
+    for (int i = 0; i < places->n; i++) {
+        mz_free(ctx, places->dirs[i]);
+    }
+    *places = (mz_model_places){0};
+}
+
+static mz_status not_found(mz_context *ctx, const char *name, const mz_model_places *places) {
+    char list[MZ_ERROR_BYTES / 2] = "";
+    size_t used = 0;
+    for (int i = 0; i < places->n; i++) {
+        const int n =
+            snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "", places->dirs[i]);
+        used += n > 0 && (size_t)n < sizeof list - used ? (size_t)n : 0;
+    }
+    return mz_fail(&ctx->error, MZ_ERR_MISSING,
+                   "model \"%s\": no such folder, and no model of that name in %s", name, list);
+}
+
+static mz_status find_in_places(mz_context *ctx, const char *name, const mz_model_places *places,
+                                char **out) {
+    for (int i = 0; i < places->n; i++) {
+        char *path = NULL;
+        MZ_TRY(mz_path_join(ctx, places->dirs[i], name, &path));
+        if (mz_dir_exists(path)) {
+            *out = path;
+            return MZ_OK;
+        }
+        mz_free(ctx, path);
+    }
+    return not_found(ctx, name, places);
+}
+
+mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *models_dir,
+                            const char *fallback, char **out) {
+    mz_model_places places = {0};
+    if (name != NULL && mz_dir_exists(name)) {
+        return mz_strdup(ctx, name, out);
+    }
+    if (name != NULL && access(name, F_OK) == 0) {
+        return mz_fail(
+            &ctx->error, MZ_ERR_MISSING,
+            "model \"%s\": a file, expected the folder that holds config.json and the weights",
+            name);
+    }
+    mz_status status = mz_model_places_open(ctx, models_dir, &places);
+    if (status == MZ_OK) {
+        status = find_in_places(ctx, name != NULL ? name : fallback, &places, out);
+    }
+    mz_model_places_close(ctx, &places);
+    return status;
+}
+
+mz_status mz_cli_model_name(mz_context *ctx, const char *dir, char **out) {
+    char *real = realpath(dir, NULL);
+    const char *path = real != NULL ? real : dir;
+    const char *slash = strrchr(path, '/');
+    const mz_status status =
+        mz_strdup(ctx, slash != NULL && slash[1] != '\0' ? slash + 1 : path, out);
+    free(real);
+    return status;
+}

@@ -1,0 +1,45 @@
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/cli.h"
+#include "core/profile.h"
+
+enum { BAR = 30 };
+
+static const double WORTH_SHOWING_S = 2; /* shorter work shows nothing */
+static const double FIRST_LOOK_S = 0.3;  /* an estimate made earlier is noise */
+static const double INTERVAL_S = 0.1;
+
+void mz_progress_init(mz_progress *p, const char *what, int64_t n_total, bool quiet) {
+    *p = (mz_progress){.what = what, .n_total = n_total, .start_s = mz_now_s()};
+    p->enabled = !quiet && n_total > 0 && isatty(STDERR_FILENO) == 1;
+}
+
+void mz_progress_update(mz_progress *p, int64_t n_done) {
+    const double now = mz_now_s();
+    const double passed = now - p->start_s;
+    if (!p->enabled || n_done <= 0 || passed < FIRST_LOOK_S || now - p->last_s < INTERVAL_S) {
+        return;
+    }
+    const double total = passed * (double)p->n_total / (double)n_done;
+    if (!p->shown && total < WORTH_SHOWING_S) {
+        return;
+    }
+    const int filled = (int)(n_done * BAR / p->n_total);
+    const double left = total - passed > 0 ? total - passed : 0;
+    char bar[BAR + 1];
+    memset(bar, '-', BAR);
+    memset(bar, '#', (size_t)(filled < BAR ? filled : BAR));
+    bar[BAR] = '\0';
+    (void)fprintf(stderr, "\r%s [%s] %lld/%lld, %d:%02d left \033[K", p->what, bar,
+                  (long long)n_done, (long long)p->n_total, (int)(left / 60), (int)left % 60);
+    p->last_s = now;
+    p->shown = true;
+}
+
+void mz_progress_finish(mz_progress *p) {
+    if (p->shown) {
+        (void)fputs("\r\033[K", stderr);
+        p->shown = false;
+    }
+}

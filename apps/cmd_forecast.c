@@ -1,0 +1,365 @@
+/* moezoo forecast: series in, forecasts out. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/commands.h"
+#include "apps/forecast_batch.h"
+#include "apps/forecast_writer.h"
+#include "apps/zoo/zoo.h"
+#include "core/file.h"
+#include "core/profile.h"
+
+enum { MAX_CONTEXT = 1 << 18, FEW_SERIES = 16, NOT_GIVEN = -1 };
+
+/* What the line asked for. */
+typedef struct request {
+    const char *file;
+    const char *columns, *model, *models_dir, *output;
+    int64_t horizon, context_len, seed;
+    int normalize, missing, precision, format;
+    bool json;
+} request;
+
+/* Where the answer goes. Until the first forecast exists it waits in memory: an input without any
+ * leaves no trace. */
+typedef struct sink {
+    mz_forecast_writer writer;
+    mz_output output;
+    bool opened;
+    char *waiting; /* owned by the writer's stream while not opened */
+    size_t waiting_bytes;
+    int write_error; /* errno of the first write that failed */
+} sink;
+
+typedef struct job {
+    mz_context ctx;
+    request request;
+    bool quiet;
+    mz_series_reader *reader;
+    char *model_dir, *model_name;
+    mz_forecast_batch *batch;
+    sink sink;
+    int64_t n_failed, n_values;
+    char *first_error; /* of a series */
+    mz_progress progress;
+} job;
+
+/* ---- sink ---- */
+
+static mz_status sink_begin(job *j) {
+    sink *s = &j->sink;
+    s->writer.stream = open_memstream(&s->waiting, &s->waiting_bytes);
+    if (s->writer.stream == NULL) {
+        return mz_fail(&j->ctx.error, MZ_ERR_NOMEM, "answer: out of memory");
+    }
+    mz_forecast_writer_begin(&s->writer);
+    return MZ_OK;
+}
+
+static mz_status sink_open(job *j) {
+    sink *s = &j->sink;
+    if (fclose(s->writer.stream) != 0) {
+        s->writer.stream = NULL;
+        return mz_fail(&j->ctx.error, MZ_ERR_NOMEM, "answer: out of memory");
+    }
+    s->writer.stream = NULL;
+    MZ_TRY(mz_output_open(&j->ctx, j->request.output, &s->output));
+    s->opened = true;
+    s->writer.stream = s->output.stream;
+    (void)fwrite(s->waiting, 1, s->waiting_bytes, s->writer.stream);
+    return MZ_OK;
+}
+
+static void sink_abort(job *j) {
+    sink *s = &j->sink;
+    if (s->opened) {
+        mz_output_abort(&j->ctx, &s->output);
+    } else if (s->writer.stream != NULL) {
+        (void)fclose(s->writer.stream);
+    }
+    free(s->waiting);
+    *s = (sink){0};
+}
+
+/* Sends what is written so far on its way, so that a reader of the pipe sees it and a full disk
+ * stops the work. */
+static mz_status sink_flush(job *j) {
+    sink *s = &j->sink;
+    if (!s->opened ||
+        (s->write_error == 0 && fflush(s->writer.stream) == 0 && ferror(s->writer.stream) == 0)) {
+        return MZ_OK;
+    }
+    s->write_error = s->write_error != 0 ? s->write_error : errno;
+    return mz_fail(&j->ctx.error, MZ_ERR_IO, "%s: %s", s->output.shown, strerror(s->write_error));
+}
+
+static mz_status sink_write(job *j, const mz_forecast_entry *e) {
+    sink *s = &j->sink;
+    if (e->error == NULL && !s->opened) {
+        MZ_TRY(sink_open(j));
+    }
+    const mz_forecast_answer answer = {
+        .id = e->id,
+        .history = e->values,
+        .n_history = e->n_values,
+        .n_observed = e->n_observed,
+        .forecast = e->forecast,
+        .warnings = &e->warnings,
+        .error = e->error,
+    };
+    mz_forecast_writer_item(&s->writer, &answer);
+    if (s->opened && s->write_error == 0 && ferror(s->writer.stream) != 0) {
+        s->write_error = errno != 0 ? errno : EIO;
+    }
+    return MZ_OK;
+}
+
+/* ---- work ---- */
+
+static mz_status open_job(job *j) {
+    const request *r = &j->request;
+    const mz_series_options series = {.columns = r->columns};
+    const mz_load_options load = {.precision = (mz_precision)r->precision};
+    void *memory = NULL;
+    MZ_TRY(mz_series_open(&j->ctx, r->file, &series, &j->reader));
+    MZ_TRY(mz_cli_find_model(&j->ctx, r->model, r->models_dir, "timemoe-nano", &j->model_dir));
+    MZ_TRY(mz_cli_model_name(&j->ctx, j->model_dir, &j->model_name));
+    MZ_TRY(mz_calloc(&j->ctx, 1, sizeof(mz_forecast_batch), "batch", &memory));
+    j->batch = memory;
+    j->batch->ctx = &j->ctx;
+    j->batch->options = (mz_forecast_options){.horizon = r->horizon,
+                                              .context_len = r->context_len,
+                                              .normalize = (mz_normalize)r->normalize};
+    j->batch->missing = (mz_missing)r->missing;
+    MZ_TRY(mz_zoo_load_forecaster(&j->ctx, j->model_dir, &load, &j->batch->forecaster));
+    j->sink.writer = (mz_forecast_writer){
+        .format = (mz_forecast_format)r->format,
+        .model = j->model_name,
+        .horizon = r->horizon,
+        .pictures = mz_series_count(j->reader) <= FEW_SERIES,
+    };
+    return sink_begin(j);
+}
+
+static void close_job(job *j) {
+    sink_abort(j);
+    if (j->batch != NULL) {
+        mz_forecast_batch_close(j->batch);
+        mz_forecaster_close(j->batch->forecaster);
+    }
+    mz_free(&j->ctx, j->batch);
+    mz_free(&j->ctx, j->first_error);
+    mz_free(&j->ctx, j->model_name);
+    mz_free(&j->ctx, j->model_dir);
+    if (j->reader != NULL) {
+        mz_series_close(j->reader);
+    }
+    mz_context_close(&j->ctx);
+}
+
+/* A CSV answer has no place for warnings. */
+static void tell_warnings(const job *j, const mz_forecast_entry *e) {
+    for (int i = 0; i < e->warnings.n && j->request.format == MZ_FORECAST_CSV && !j->quiet; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->warnings.text[i]);
+        (void)fprintf(stderr, "moezoo forecast: warning: %s\n", text.message);
+    }
+}
+
+static mz_status write_batch(job *j) {
+    for (int i = 0; i < j->batch->n_ready; i++) {
+        const mz_forecast_entry *e = &j->batch->entries[i];
+        if (e->error != NULL && j->n_failed++ == 0) {
+            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->error);
+            MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
+        }
+        j->n_values += e->n_observed;
+        MZ_TRY(sink_write(j, e));
+        tell_warnings(j, e);
+    }
+    mz_progress_update(&j->progress, j->sink.writer.n_written);
+    return sink_flush(j);
+}
+
+static mz_status run_batches(job *j) {
+    while (!mz_cli_interrupted()) {
+        MZ_TRY(mz_forecast_batch_next(j->batch, j->reader));
+        if (j->batch->n_ready == 0) {
+            return MZ_OK;
+        }
+        MZ_TRY(mz_forecast_batch_run(j->batch));
+        MZ_TRY(write_batch(j));
+    }
+    return MZ_OK;
+}
+
+/* Completes the answer, if there is any. */
+static mz_status finish(job *j) {
+    sink *s = &j->sink;
+    const int64_t n_series = mz_series_count(j->reader);
+    if (!s->opened && j->n_failed == n_series) {
+        if (n_series > 1) {
+            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
+                          "none of the %" PRId64 " series can be forecast: %s", n_series,
+                          j->first_error);
+        } else {
+            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s", j->first_error);
+        }
+        return mz_fail_prefix(&j->ctx.error, "%s", j->request.file);
+    }
+    if (!s->opened) {
+        return MZ_OK; /* interrupted before anything was ready */
+    }
+    mz_forecast_writer_end(&s->writer);
+    MZ_TRY(sink_flush(j));
+    s->opened = false;
+    s->writer.stream = NULL;
+    return mz_output_commit(&j->ctx, &s->output);
+}
+
+/* What stderr says after the answer; returns the exit code. */
+static int report(job *j, int64_t n_written, double seconds) {
+    const int64_t n_series = mz_series_count(j->reader);
+    mz_error *err = &j->ctx.error;
+    if (n_written < n_series) {
+        (void)mz_fail(err, MZ_ERR_ARG, "interrupted: %" PRId64 " of %" PRId64 " series written",
+                      n_written, n_series);
+        return mz_cli_fail(&mz_command_forecast, err);
+    }
+    if (!j->quiet) {
+        (void)fprintf(stderr, "%" PRId64 " series, %" PRId64 " points in %.3g s: %.4g series/s\n",
+                      n_written, j->n_values, seconds,
+                      (double)n_written / (seconds > 0 ? seconds : 1e-9));
+    }
+    if (j->n_failed > 0) {
+        (void)mz_fail(err, MZ_ERR_ARG,
+                      "%s: %" PRId64 " of %" PRId64 " series could not be forecast, the first: %s",
+                      j->request.file, j->n_failed, n_series, j->first_error);
+        return mz_cli_fail(&mz_command_forecast, err);
+    }
+    return MZ_EXIT_OK;
+}
+
+static int work(job *j) {
+    /* A bar would run through an answer that scrolls by on the same terminal. */
+    const bool answer_shows = j->request.output == NULL && isatty(STDOUT_FILENO) == 1;
+    mz_status status = open_job(j);
+    const double start = mz_now_s();
+    if (status == MZ_OK) {
+        /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end
+         * at once. */
+        mz_cli_catch_interrupts();
+        mz_progress_init(&j->progress, "forecasting", mz_series_count(j->reader),
+                         j->quiet || answer_shows);
+        status = run_batches(j);
+        mz_progress_finish(&j->progress);
+    }
+    const int64_t n_written = j->sink.opened ? j->sink.writer.n_written : 0;
+    if (status == MZ_OK) {
+        status = finish(j);
+    }
+    if (status == MZ_OK) {
+        return report(j, n_written, mz_now_s() - start);
+    }
+    return j->sink.write_error == EPIPE ? MZ_EXIT_FAILURE
+                                        : mz_cli_fail(&mz_command_forecast, &j->ctx.error);
+}
+
+/* ---- command line ---- */
+
+static int check_request(request *r, int n_positionals) {
+    const mz_command *c = &mz_command_forecast;
+    if (n_positionals == 0) {
+        return mz_cli_usage_error(c, "no FILE given (\"-\" reads standard input); usage: %s",
+                                  c->usage);
+    }
+    if (r->horizon == NOT_GIVEN) {
+        return mz_cli_usage_error(
+            c, "--horizon N is missing: how many values to forecast; usage: %s", c->usage);
+    }
+    if (r->json && r->format != NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
+        return mz_cli_usage_error(
+            c, "--json means --format json, and --format asks for something else");
+    }
+    r->format = r->json ? MZ_FORECAST_JSON : r->format == NOT_GIVEN ? MZ_FORECAST_TABLE : r->format;
+    return MZ_EXIT_OK;
+}
+
+static bool parse_request(int argc, char **argv, request *r, mz_common_options *common,
+                          int *exit_code) {
+    const mz_option options[] = {
+        {"horizon", 'n', MZ_OPTION_INT, "N", "how many values to forecast, 1 to 65536 (required)",
+         1, MZ_MAX_HORIZON, NULL, &r->horizon},
+        {"columns", 0, MZ_OPTION_STRING, "A,B",
+         "CSV columns to read, by name or as #2 (default: all but a first one of dates or labels)",
+         0, 0, NULL, &r->columns},
+        {"context", 'c', MZ_OPTION_INT, "N",
+         "newest values to look at (default: what the model was trained for, less the horizon)", 1,
+         MAX_CONTEXT, NULL, &r->context_len},
+        {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
+         "checkpoint folder or name (default timemoe-nano; moezoo models list)", 0, 0, NULL,
+         &r->model},
+        {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
+         &r->models_dir},
+        {"normalize", 0, MZ_OPTION_CHOICE, NULL,
+         "scale by mean and deviation of the values looked at, or not (default window)", 0, 0,
+         "window|none", &r->normalize},
+        {"missing", 0, MZ_OPTION_CHOICE, NULL,
+         "fill gaps on a line or with the last value, close them up, or refuse (default linear)", 0,
+         0, "linear|forward|drop|error", &r->missing},
+        {"precision", 0, MZ_OPTION_CHOICE, NULL,
+         "arithmetic of the products; bf16 is faster (default f32)", 0, 0, "f32|bf16",
+         &r->precision},
+        {"seed", 0, MZ_OPTION_INT, "N",
+         "seed of models that draw samples; Time-MoE draws none (default 0)", 0, INT64_MAX, NULL,
+         &r->seed},
+        {"format", 0, MZ_OPTION_CHOICE, NULL, "form of the answer (default table)", 0, 0,
+         "table|csv|json|jsonl", &r->format},
+        {"json", 0, MZ_OPTION_FLAG, NULL, "same as --format json", 0, 0, NULL, &r->json},
+        {"output", 'o', MZ_OPTION_STRING, "FILE",
+         "write the answer to FILE, which is replaced only when complete (default -: standard "
+         "output)",
+         0, 0, NULL, &r->output},
+    };
+    const char *positionals[1] = {NULL};
+    mz_arguments arguments = {.options = options,
+                              .n_options = sizeof options / sizeof options[0],
+                              .positionals = positionals,
+                              .max_positionals = 1};
+    if (!mz_cli_parse(&mz_command_forecast, &arguments, argc, argv, exit_code)) {
+        return false;
+    }
+    r->file = positionals[0];
+    *common = arguments.common;
+    *exit_code = check_request(r, arguments.n_positionals);
+    return *exit_code == MZ_EXIT_OK;
+}
+
+static int run(int argc, char **argv) {
+    job j = {.request = {.horizon = NOT_GIVEN, .format = NOT_GIVEN}};
+    mz_common_options common;
+    int exit_code = MZ_EXIT_OK;
+    if (!parse_request(argc, argv, &j.request, &common, &exit_code) ||
+        !mz_cli_context(&mz_command_forecast, &common, &j.ctx, &exit_code)) {
+        return exit_code;
+    }
+    j.quiet = common.quiet;
+    exit_code = work(&j);
+    close_job(&j);
+    return exit_code;
+}
+
+const mz_command mz_command_forecast = {
+    .name = "forecast",
+    .summary = "forecast time series with a mixture-of-experts model",
+    .usage = "moezoo forecast FILE|- --horizon N [options]",
+    .examples =
+        "  moezoo forecast sales.csv --horizon 12\n"
+        "  moezoo forecast sales.csv -n 12 --columns north,south --json -o forecast.json\n"
+        "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
+        "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n",
+    .run = run,
+};

@@ -1,0 +1,11 @@
+/* The commands of the program; each is a file apps/cmd_NAME.c. */
+#ifndef MZ_APPS_COMMANDS_H
+#define MZ_APPS_COMMANDS_H
+
+#include "apps/cli.h"
+
+extern const mz_command mz_command_forecast;
+extern const mz_command mz_command_models;
+extern const mz_command mz_command_bench;
+
+#endif

@@ -1,0 +1,229 @@
+#include "apps/forecast_batch.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
+    mz_free(ctx, e->id);
+    mz_free(ctx, e->values);
+    mz_free(ctx, e->forecast);
+    mz_free(ctx, e->error);
+    *e = (mz_forecast_entry){0};
+}
+
+static void drop_ready(mz_forecast_batch *b) {
+    for (int i = 0; i < b->n_ready; i++) {
+        release_entry(b->ctx, &b->entries[i]);
+    }
+    for (int i = b->n_ready; i < b->n_entries; i++) {
+        b->entries[i - b->n_ready] = b->entries[i];
+        b->entries[i] = (mz_forecast_entry){0};
+    }
+    b->n_entries -= b->n_ready;
+    b->n_ready = 0;
+}
+
+void mz_forecast_batch_close(mz_forecast_batch *b) {
+    for (int i = 0; i < b->n_entries; i++) {
+        release_entry(b->ctx, &b->entries[i]);
+    }
+    b->n_entries = 0;
+    b->n_ready = 0;
+}
+
+/* ---- reading ---- */
+
+static void warn(mz_warnings *w, const char *format, ...) MZ_PRINTF(2, 3);
+
+static void warn(mz_warnings *w, const char *format, ...) {
+    va_list args;
+    if (w->n == MZ_MAX_WARNINGS) {
+        return;
+    }
+    va_start(args, format);
+    (void)vsnprintf(w->text[w->n++], MZ_WARNING_BYTES, format, args);
+    va_end(args);
+}
+
+static const char *plural(int64_t n) {
+    return n == 1 ? "" : "s";
+}
+
+static void warn_of_gaps(const mz_gap_report *gaps, mz_missing policy, mz_warnings *w) {
+    static const char *const done[] = {"filled (linear)", "filled (forward)", "dropped"};
+    if (gaps->n_inner > 0 && policy != MZ_MISSING_ERROR) {
+        warn(w, "%lld missing value%s %s", (long long)gaps->n_inner, plural(gaps->n_inner),
+             done[policy]);
+    }
+    if (gaps->n_trailing > 0) {
+        warn(w,
+             "%lld missing value%s at the end removed: the forecast starts after the last observed "
+             "value",
+             (long long)gaps->n_trailing, plural(gaps->n_trailing));
+    }
+}
+
+/* Fails with what keeps the repaired series from being forecast. */
+static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int64_t n_read) {
+    mz_error *err = &b->ctx->error;
+    if (n_read == 0) {
+        return mz_fail(err, MZ_ERR_ARG, "it has no values");
+    }
+    if (series->n_values == 0) {
+        return mz_fail(err, MZ_ERR_ARG, "nothing to go by, all %lld value%s missing",
+                       (long long)n_read, n_read == 1 ? " is" : "s are");
+    }
+    const int64_t n = mz_forecaster_context_len(b->forecaster, &b->options, series->n_values);
+    for (int64_t i = series->n_values - n;
+         b->options.normalize == MZ_NORMALIZE_NONE && i < series->n_values; i++) {
+        if (fabs(series->values[i]) > (double)FLT_MAX) {
+            return mz_fail(err, MZ_ERR_ARG, "the value %g is too large without normalisation",
+                           series->values[i]);
+        }
+    }
+    return MZ_OK;
+}
+
+/* Copies what the model will use. */
+static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_forecast_entry *e) {
+    const int64_t n = mz_forecaster_context_len(b->forecaster, &b->options, series->n_values);
+    void *values = NULL;
+    void *forecast = NULL;
+    MZ_TRY(mz_calloc(b->ctx, (size_t)n, sizeof(double), "series", &values));
+    e->values = values;
+    e->n_values = n;
+    e->n_observed = series->n_values;
+    memcpy(e->values, series->values + (series->n_values - n), (size_t)n * sizeof(double));
+    MZ_TRY(mz_calloc(b->ctx, (size_t)b->options.horizon, sizeof(double), "forecast", &forecast));
+    e->forecast = forecast;
+    return MZ_OK;
+}
+
+/* The error's text, without the series' name in front: the entry has that already. */
+static const char *text_of_error(const mz_error *err, const char *id) {
+    mz_error name;
+    (void)mz_fail(&name, MZ_ERR_ARG, "series \"%s\": ", id);
+    const size_t n = strlen(name.message);
+    return err->message + (strncmp(err->message, name.message, n) == 0 ? n : 0);
+}
+
+static mz_status read_entry(mz_forecast_batch *b, mz_series *series, mz_forecast_entry *e) {
+    const int64_t n_read = series->n_values;
+    mz_gap_report gaps = {0};
+    MZ_TRY(mz_strdup(b->ctx, series->id, &e->id));
+    mz_status status = mz_series_fill(b->ctx, series, b->missing, &gaps);
+    if (status == MZ_OK) {
+        status = check_series(b, series, n_read);
+    }
+    if (status == MZ_ERR_ARG) {
+        return mz_strdup(b->ctx, text_of_error(&b->ctx->error, e->id), &e->error);
+    }
+    MZ_TRY(status);
+    warn_of_gaps(&gaps, b->missing, &e->warnings);
+    return keep_values(b, series, e);
+}
+
+/* Lists the entries that the model has to answer; returns how many. */
+static int collect_items(mz_forecast_batch *b, int n_entries) {
+    int n = 0;
+    for (int i = 0; i < n_entries; i++) {
+        const mz_forecast_entry *e = &b->entries[i];
+        if (e->error == NULL) {
+            b->items[n++] = (mz_forecast_item){
+                .values = e->values, .n_values = e->n_values, .forecast = e->forecast};
+        }
+    }
+    return n;
+}
+
+mz_status mz_forecast_batch_next(mz_forecast_batch *b, mz_series_reader *reader) {
+    drop_ready(b);
+    while (b->n_entries < MZ_FORECAST_BATCH) {
+        mz_series series;
+        bool end = false;
+        MZ_TRY(mz_series_next(reader, &series, &end));
+        if (end) {
+            break;
+        }
+        MZ_TRY(read_entry(b, &series, &b->entries[b->n_entries++]));
+        const int n_items = collect_items(b, b->n_entries);
+        if (n_items > 1 &&
+            mz_forecaster_batch_size(b->forecaster, &b->options, b->items, n_items) < n_items) {
+            b->n_ready = b->n_entries - 1;
+            return MZ_OK;
+        }
+    }
+    b->n_ready = b->n_entries;
+    return MZ_OK;
+}
+
+/* ---- running ---- */
+
+static void warn_of_flags(const mz_forecast_batch *b, uint32_t flags, mz_forecast_entry *e) {
+    mz_warnings *w = &e->warnings;
+    if ((flags & MZ_FORECAST_NAIVE) != 0) {
+        warn(w, "a single value says nothing about the future: it is repeated (naive forecast)");
+    }
+    if ((flags & MZ_FORECAST_CONSTANT) != 0) {
+        warn(w, "all values are equal: the value is repeated (constant forecast)");
+    }
+    if ((flags & MZ_FORECAST_SHORT) != 0) {
+        warn(w, "short series: %lld value%s to go by", (long long)e->n_values, plural(e->n_values));
+    }
+    if ((flags & MZ_FORECAST_BEYOND_TRAINING) != 0) {
+        warn(
+            w,
+            "%lld values and %lld steps are more than the %lld positions the model was trained for",
+            (long long)e->n_values, (long long)b->options.horizon,
+            (long long)mz_forecaster_max_positions(b->forecaster));
+    }
+    if ((flags & MZ_FORECAST_CLAMPED) != 0) {
+        warn(w, "values beyond the range of a double were set to its end");
+    }
+}
+
+/* Whether another series could still be forecast after this failure. */
+static bool is_about_series(mz_status status) {
+    return status == MZ_ERR_ARG || status == MZ_ERR_FORMAT || status == MZ_ERR_LIMIT;
+}
+
+/* The batch failed for the sake of some series: each on its own shows which. */
+static mz_status run_singly(mz_forecast_batch *b) {
+    int k = 0;
+    for (int i = 0; i < b->n_ready; i++) {
+        mz_forecast_entry *e = &b->entries[i];
+        if (e->error != NULL) {
+            continue;
+        }
+        const mz_status status = mz_forecaster_run(b->forecaster, &b->options, &b->items[k], 1);
+        if (is_about_series(status)) {
+            MZ_TRY(mz_strdup(b->ctx, b->ctx->error.message, &e->error));
+        } else {
+            MZ_TRY(status);
+            warn_of_flags(b, b->items[k].warnings, e);
+        }
+        k++;
+    }
+    return MZ_OK;
+}
+
+mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
+    const int n = collect_items(b, b->n_ready);
+    if (n == 0) {
+        return MZ_OK;
+    }
+    const mz_status status = mz_forecaster_run(b->forecaster, &b->options, b->items, n);
+    if (is_about_series(status)) {
+        return run_singly(b);
+    }
+    MZ_TRY(status);
+    int k = 0;
+    for (int i = 0; i < b->n_ready; i++) {
+        if (b->entries[i].error == NULL) {
+            warn_of_flags(b, b->items[k++].warnings, &b->entries[i]);
+        }
+    }
+    return MZ_OK;
+}

@@ -1,0 +1,49 @@
+/* Series gathered into batches that fit memory, and forecast together. */
+#ifndef MZ_APPS_FORECAST_BATCH_H
+#define MZ_APPS_FORECAST_BATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "apps/forecast_writer.h"
+#include "apps/zoo/forecaster.h"
+#include "encoders/series/series_reader.h"
+
+enum { MZ_FORECAST_BATCH = 256 };
+
+/* One series of a batch, owned by it. */
+typedef struct mz_forecast_entry {
+    char *id;
+    double *values; /* [n_values] the newest, as many as the model uses */
+    int64_t n_values;
+    int64_t n_observed; /* values of the whole series after its gaps were filled */
+    double *forecast;   /* [horizon] */
+    char *error;        /* why there is no forecast; NULL: there is one */
+    mz_warnings warnings;
+} mz_forecast_entry;
+
+/* Filled by the caller with ctx to missing, the rest 0. One thread; closed with
+ * mz_forecast_batch_close. */
+typedef struct mz_forecast_batch {
+    mz_context *ctx;
+    mz_forecaster *forecaster;
+    mz_forecast_options options;
+    mz_missing missing;
+    mz_forecast_entry entries[MZ_FORECAST_BATCH];
+    int n_entries; /* read */
+    int n_ready;   /* of these belong to this batch; one more may wait for the next */
+    mz_forecast_item items[MZ_FORECAST_BATCH]; /* those of the ready entries without error */
+} mz_forecast_batch;
+
+void mz_forecast_batch_close(mz_forecast_batch *batch);
+
+/* Drops the ready entries and reads the next, as many as one pass of the model should hold; n_ready
+ * is 0 after the last. A series that cannot be used is an entry with an error. Errors: those of
+ * mz_series_next; NOMEM. */
+mz_status mz_forecast_batch_next(mz_forecast_batch *batch, mz_series_reader *reader);
+
+/* Forecasts the ready entries. What one series is to blame for goes to its entry. Errors: NOMEM;
+ * DEVICE. */
+mz_status mz_forecast_batch_run(mz_forecast_batch *batch);
+
+#endif

@@ -1,0 +1,191 @@
+#include "apps/forecast_writer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "apps/cli.h"
+
+enum { PICTURE_HISTORY = 40, PICTURE_FORECAST = 24 };
+
+/* ---- JSON ---- */
+
+static void json_item(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
+    char number[32];
+    (void)fputs("{\"id\":", out);
+    mz_cli_write_json_string(out, a->id);
+    if (a->error != NULL) {
+        (void)fputs(",\"error\":", out);
+        mz_cli_write_json_string(out, a->error);
+        (void)fputc('}', out);
+        return;
+    }
+    (void)fputs(",\"forecast\":[", out);
+    for (int64_t h = 0; h < horizon; h++) {
+        mz_cli_format_double(a->forecast[h], number);
+        (void)fprintf(out, "%s%s", h > 0 ? "," : "", number);
+    }
+    (void)fputs("],\"warnings\":[", out);
+    for (int i = 0; i < a->warnings->n; i++) {
+        (void)fputs(i > 0 ? "," : "", out);
+        mz_cli_write_json_string(out, a->warnings->text[i]);
+    }
+    (void)fputs("]}", out);
+}
+
+/* ---- CSV ---- */
+
+/* RFC 4180: quoted where it must be, quotes doubled. */
+static void csv_field(FILE *out, const char *text) {
+    if (strpbrk(text, ",\"\r\n") == NULL) {
+        (void)fputs(text, out);
+        return;
+    }
+    (void)fputc('"', out);
+    for (; *text != '\0'; text++) {
+        (void)fputs(*text == '"' ? "\"\"" : (char[]){*text, '\0'}, out);
+    }
+    (void)fputc('"', out);
+}
+
+static void csv_item(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
+    char number[32];
+    for (int64_t h = 0; a->error == NULL && h < horizon; h++) {
+        mz_cli_format_double(a->forecast[h], number);
+        csv_field(out, a->id);
+        (void)fprintf(out, ",%" PRId64 ",%s\n", h + 1, number);
+    }
+}
+
+/* ---- table ---- */
+
+/* Smallest and largest of what is drawn. */
+static void widen(const double *values, int64_t n, double *low, double *high) {
+    for (int64_t i = 0; i < n; i++) {
+        *low = fmin(*low, values[i]);
+        *high = fmax(*high, values[i]);
+    }
+}
+
+static void draw(FILE *out, const double *values, int64_t n, double low, double high) {
+    static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    /* Halves, because the range itself may exceed f64. */
+    const double range = high / 2 - low / 2;
+    for (int64_t i = 0; i < n; i++) {
+        const double part = range > 0 ? (values[i] / 2 - low / 2) / range : 0.5;
+        const int level = (int)(part * 7 + 0.5);
+        (void)fputs(bars[level < 0 ? 0 : level > 7 ? 7 : level], out);
+    }
+}
+
+/* The newest values, a bar, the first of the forecast. */
+static void draw_picture(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
+    const int64_t n_history = a->n_history < PICTURE_HISTORY ? a->n_history : PICTURE_HISTORY;
+    const int64_t n_forecast = horizon < PICTURE_FORECAST ? horizon : PICTURE_FORECAST;
+    const double *history = a->history + (a->n_history - n_history);
+    double low = a->forecast[0];
+    double high = low;
+    widen(history, n_history, &low, &high);
+    widen(a->forecast, n_forecast, &low, &high);
+    (void)fputs("  ", out);
+    draw(out, history, n_history, low, high);
+    (void)fputs(" | ", out);
+    draw(out, a->forecast, n_forecast, low, high);
+    (void)fputs(n_forecast < horizon ? "...\n" : "\n", out);
+}
+
+/* Decimals that leave six significant digits to the largest value, so that the points of a column
+ * stand below each other; -1 where only an exponent would be readable. */
+static int decimals_for(const double *values, int64_t n) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(values[i]));
+    }
+    if (largest == 0) {
+        return 0;
+    }
+    const double digits = floor(log10(largest)) + 1;
+    if (digits > 12 || digits < -3) {
+        return -1;
+    }
+    return digits >= 6 ? 0 : 6 - (int)digits;
+}
+
+static void table_values(FILE *out, const double *forecast, int64_t horizon) {
+    const int decimals = decimals_for(forecast, horizon);
+    char number[32];
+    (void)fprintf(out, "%8s  %16s\n", "step", "forecast");
+    for (int64_t h = 0; h < horizon; h++) {
+        (void)snprintf(number, sizeof number, decimals < 0 ? "%.*e" : "%.*f",
+                       decimals < 0 ? 6 : decimals, forecast[h]);
+        (void)fprintf(out, "%8" PRId64 "  %16s\n", h + 1, number);
+    }
+}
+
+static void table_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    FILE *out = w->stream;
+    (void)fputc('\n', out);
+    mz_cli_write_plain(out, a->id);
+    if (a->error != NULL) {
+        (void)fputs(": no forecast: ", out);
+        mz_cli_write_plain(out, a->error);
+        (void)fputc('\n', out);
+        return;
+    }
+    (void)fprintf(out, " (%" PRId64 " value%s)\n", a->n_observed, a->n_observed == 1 ? "" : "s");
+    for (int i = 0; i < a->warnings->n; i++) {
+        (void)fprintf(out, "  warning: %s\n", a->warnings->text[i]);
+    }
+    if (w->pictures) {
+        draw_picture(out, a, w->horizon);
+    }
+    table_values(out, a->forecast, w->horizon);
+}
+
+/* ---- */
+
+void mz_forecast_writer_begin(mz_forecast_writer *w) {
+    switch (w->format) {
+    case MZ_FORECAST_TABLE:
+        (void)fputs("model ", w->stream);
+        mz_cli_write_plain(w->stream, w->model);
+        (void)fprintf(w->stream, ", horizon %" PRId64 "\n", w->horizon);
+        break;
+    case MZ_FORECAST_CSV:
+        (void)fputs("id,step,forecast\n", w->stream);
+        break;
+    case MZ_FORECAST_JSON:
+        (void)fputs("{\"model\":", w->stream);
+        mz_cli_write_json_string(w->stream, w->model);
+        (void)fprintf(w->stream, ",\"horizon\":%" PRId64 ",\"series\":[", w->horizon);
+        break;
+    case MZ_FORECAST_JSONL:
+        break;
+    }
+}
+
+void mz_forecast_writer_item(mz_forecast_writer *w, const mz_forecast_answer *answer) {
+    switch (w->format) {
+    case MZ_FORECAST_TABLE:
+        table_item(w, answer);
+        break;
+    case MZ_FORECAST_CSV:
+        csv_item(w->stream, answer, w->horizon);
+        break;
+    case MZ_FORECAST_JSON:
+        (void)fputs(w->n_written > 0 ? ",\n" : "\n", w->stream);
+        json_item(w->stream, answer, w->horizon);
+        break;
+    case MZ_FORECAST_JSONL:
+        json_item(w->stream, answer, w->horizon);
+        (void)fputc('\n', w->stream);
+        break;
+    }
+    w->n_written++;
+}
+
+void mz_forecast_writer_end(mz_forecast_writer *w) {
+    if (w->format == MZ_FORECAST_JSON) {
+        (void)fputs("\n]}\n", w->stream);
+    }
+}

@@ -1,0 +1,58 @@
+/* The answer of `moezoo forecast` in its four forms, written series by series.
+ *
+ *   json    one object: {"model": NAME, "horizon": N, "series": [ITEM, ...]}
+ *   jsonl   one ITEM a line
+ *           ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID,
+ * "error": text} for a series that could not be forecast. Numbers read back to the same double. csv
+ * id,step,forecast: one line a value, step 1 to N; failed series have no lines table   for people
+ */
+#ifndef MZ_APPS_FORECAST_WRITER_H
+#define MZ_APPS_FORECAST_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* In the order of the option's choices. */
+typedef enum mz_forecast_format {
+    MZ_FORECAST_TABLE = 0,
+    MZ_FORECAST_CSV,
+    MZ_FORECAST_JSON,
+    MZ_FORECAST_JSONL
+} mz_forecast_format;
+
+enum { MZ_MAX_WARNINGS = 8, MZ_WARNING_BYTES = 160 };
+
+/* What to tell the reader about one series. */
+typedef struct mz_warnings {
+    int n;
+    char text[MZ_MAX_WARNINGS][MZ_WARNING_BYTES];
+} mz_warnings;
+
+/* One series and its answer; the caller owns everything. */
+typedef struct mz_forecast_answer {
+    const char *id;
+    const double *history; /* [n_history] newest values, for the picture in a table */
+    int64_t n_history;
+    int64_t n_observed;     /* values of the series */
+    const double *forecast; /* [horizon] */
+    const mz_warnings *warnings;
+    const char *error; /* NULL: there is a forecast */
+} mz_forecast_answer;
+
+/* Filled by the caller, n_written 0. The stream may change between items. */
+typedef struct mz_forecast_writer {
+    FILE *stream;
+    mz_forecast_format format;
+    const char *model;
+    int64_t horizon;
+    bool pictures; /* a table draws history and forecast as one line */
+    int64_t n_written;
+} mz_forecast_writer;
+
+/* Errors of writing show in the stream. */
+void mz_forecast_writer_begin(mz_forecast_writer *w);
+void mz_forecast_writer_item(mz_forecast_writer *w, const mz_forecast_answer *answer);
+void mz_forecast_writer_end(mz_forecast_writer *w);
+
+#endif

@@ -1,0 +1,130 @@
+#include "apps/zoo/zoo.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "apps/zoo/time_moe.h"
+#include "core/file.h"
+#include "core/weights.h"
+
+const mz_family *mz_zoo_families(void) {
+    static const mz_family families[] = {
+        {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load},
+        {NULL, NULL, NULL, NULL, NULL},
+    };
+    return families;
+}
+
+static mz_status find_family(mz_context *ctx, const char *path, const json_t *config, const mz_family **out) {
+    const mz_json_object o = {ctx, config, path};
+    const char *model_type = NULL;
+    char known[256];
+    size_t used = 0;
+    MZ_TRY(mz_json_string(&o, "model_type", &model_type));
+    for (const mz_family *f = mz_zoo_families(); f->model_type != NULL; f++) {
+        if (strcmp(f->model_type, model_type) == 0) {
+            *out = f;
+            return MZ_OK;
+        }
+        const int n = snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "", f->model_type);
+        used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
+    }
+    return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: model_type is \"%s\", known are: %s", path, model_type, known);
+}
+
+mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family, json_t **config) {
+    char *path = NULL;
+    json_t *object = NULL;
+    if (!mz_dir_exists(dir)) {
+        return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no such folder", dir);
+    }
+    MZ_TRY(mz_path_join(ctx, dir, "config.json", &path));
+    mz_status status = MZ_OK;
+    if (!mz_file_exists(path)) {
+        status = mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no config.json in it, so this is no checkpoint folder", dir);
+    }
+    if (status == MZ_OK) {
+        status = mz_json_load(ctx, path, &object);
+    }
+    if (status == MZ_OK) {
+        status = find_family(ctx, path, object, family);
+    }
+    mz_free(ctx, path);
+    if (status != MZ_OK) {
+        json_decref(object);
+        return status;
+    }
+    *config = object;
+    return MZ_OK;
+}
+
+/* Sizes and types of the files. */
+static mz_status describe_weights(mz_context *ctx, const char *dir, mz_model_info *info) {
+    mz_weights *weights = NULL;
+    MZ_TRY(mz_weights_open(ctx, dir, &weights));
+    info->n_tensors = mz_weights_count(weights);
+    info->n_files = mz_weights_n_files(weights);
+    for (int64_t i = 0; i < info->n_files; i++) {
+        size_t n_bytes = 0;
+        (void)mz_weights_file(weights, i, &n_bytes);
+        info->n_bytes += (int64_t)n_bytes;
+    }
+    mz_status status = MZ_OK;
+    for (int64_t i = 0; i < info->n_tensors && status == MZ_OK; i++) {
+        const char *name = NULL;
+        mz_tensor t = {0};
+        status = mz_weights_at(weights, i, &name, &t);
+        const char *dtype = mz_dtype_get(t.dtype)->name;
+        if (i > 0 && strcmp(info->dtype, dtype) != 0) {
+            dtype = "mixed";
+        }
+        (void)snprintf(info->dtype, sizeof info->dtype, "%s", dtype);
+    }
+    mz_weights_close(ctx, weights);
+    return status;
+}
+
+/* The name by which messages call the config of a folder. */
+static mz_status config_name(mz_context *ctx, const char *dir, char **out) {
+    return mz_path_join(ctx, dir, "config.json", out);
+}
+
+mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info) {
+    const mz_family *family = NULL;
+    json_t *config = NULL;
+    char *name = NULL;
+    MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
+    mz_model_info result = {0};
+    (void)snprintf(result.family, sizeof result.family, "%s", family->name);
+    (void)snprintf(result.job, sizeof result.job, "%s", family->job);
+    mz_status status = config_name(ctx, dir, &name);
+    if (status == MZ_OK) {
+        status = family->describe(ctx, &(mz_json_object){ctx, config, name}, &result);
+    }
+    if (status == MZ_OK) {
+        status = describe_weights(ctx, dir, &result);
+    }
+    mz_free(ctx, name);
+    json_decref(config);
+    if (status == MZ_OK) {
+        *info = result;
+    }
+    return status;
+}
+
+mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options, mz_forecaster **out) {
+    const mz_family *family = NULL;
+    json_t *config = NULL;
+    char *name = NULL;
+    MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
+    mz_status status = config_name(ctx, dir, &name);
+    if (status == MZ_OK && family->load_forecaster == NULL) {
+        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: a model for %s, which cannot forecast", dir, family->job);
+    }
+    if (status == MZ_OK) {
+        status = family->load_forecaster(ctx, dir, &(mz_json_object){ctx, config, name}, options, out);
+    }
+    mz_free(ctx, name);
+    json_decref(config);
+    return status;
+}

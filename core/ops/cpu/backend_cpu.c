@@ -1,0 +1,45 @@
+#include "core/backend.h"
+#include "core/ops/cpu/cpu_linear.h"
+#include "core/ops/cpu/cpu_rows.h"
+#include "core/ops/host_memory.h"
+#include "core/threads.h"
+
+static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
+    if (op == MZ_OP_ATTENTION) {
+        return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->head_dim);
+    }
+    return mz_cpu_linear_scratch(s, op, size);
+}
+
+static const mz_backend cpu = {
+    .name = "cpu",
+    .abi_version = MZ_BACKEND_ABI,
+    .host_memory = true,
+    .open = mz_host_open,
+    .close = mz_host_close,
+    .buffer_alloc = mz_host_buffer_alloc,
+    .buffer_free = mz_host_buffer_free,
+    .upload = mz_host_copy,
+    .download = mz_host_copy,
+    .synchronize = mz_host_synchronize,
+    .scratch_bytes = scratch_bytes,
+    .linear = mz_cpu_linear,
+    .rms_norm = mz_cpu_rms_norm,
+    .rope = mz_cpu_rope,
+    .softmax = mz_cpu_softmax,
+    .gated_activation = mz_cpu_gated_activation,
+    .add = mz_cpu_add,
+    .gather_rows = mz_cpu_gather_rows,
+    .kv_write = mz_cpu_kv_write,
+    .attention = mz_cpu_attention,
+    .route = mz_cpu_route,
+    .dispatch = mz_cpu_dispatch,
+    .grouped_linear = mz_cpu_grouped_linear,
+    .combine = mz_cpu_combine,
+    .gated_ffn = mz_cpu_gated_ffn,
+    .moe = mz_cpu_moe,
+};
+
+const mz_backend *mz_backend_cpu(void) {
+    return &cpu;
+}

@@ -1,0 +1,71 @@
+/* The CPU backend's ops other than matrix products: element-wise and row-wise ops, attention,
+ * routing.
+ *
+ * Contracts of the ops stand in core/ops.h; these are their implementations for host memory, run on
+ * the context's threads with the kernels of its instruction set. Every row's result is a pure
+ * function of that row (and, for attention, of what the cache holds for it): its bits depend
+ * neither on the other rows of a call nor on the number of threads. They do depend on the
+ * instruction set. */
+#ifndef MZ_CORE_OPS_CPU_CPU_ROWS_H
+#define MZ_CORE_OPS_CPU_CPU_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Squares are summed in f32 lanes, lanes in f64; a row whose squares leave the safe range of f32 is
+ * done again in f64. */
+mz_status mz_cpu_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                          const mz_tensor *weight, float eps);
+
+mz_status mz_cpu_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                      const mz_rope_table *table, const mz_rows *rows);
+
+mz_status mz_cpu_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
+
+/* SiLU with an exponential of ours (under 2 ulp); gates below -88.3 give zero, where the exact
+ * result is under 1e-35 times `up`. */
+mz_status mz_cpu_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                  const mz_tensor *up, mz_activation activation);
+
+mz_status mz_cpu_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+
+mz_status mz_cpu_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                             const int32_t *rows);
+
+mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
+                          const mz_tensor *v, const mz_rows *rows);
+
+/* Pages are visited from position 0 upwards with a running maximum (Milakov and Gimelshein 2018;
+ * tiles as in Dao et al. 2022). A call may hold any ascending subset of a sequence's positions.
+ * Values at positions after a row's own never enter its arithmetic, whatever they are. Takes
+ * mz_cpu_attention_scratch bytes from the stream's arena and gives them back. Errors: LIMIT when
+ * they do not fit. */
+mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+
+/* Bytes that mz_cpu_attention takes from the arena: independent of the number of rows and of their
+ * positions. */
+size_t mz_cpu_attention_scratch(int n_threads, int64_t head_dim);
+
+/* Experts are chosen by their f32 logits, ties to the lower id, NaN after every number. The softmax
+ * is monotone, so this differs from choosing by rounded f32 probabilities only where two different
+ * logits round to one probability: there the larger logit wins, not the lower id. Weights of NaN
+ * logits are 0. */
+mz_status mz_cpu_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
+
+mz_status mz_cpu_dispatch(mz_stream *s, const mz_routing *routing);
+
+mz_status mz_cpu_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                         const mz_routing *routing, const mz_tensor *shared_out,
+                         const mz_tensor *shared_logit);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,106 @@
+/* Row kernels for AVX2 and FMA: 8 lanes, 16 registers. */
+#include <immintrin.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/ops/cpu/rows_internal.h"
+
+/* 6 queries x 2 vectors fill 12 of the 16 registers. */
+enum { VLEN = 8, SCORE_VECS = 2, VALUE_VECS = 2 };
+
+typedef __m256 vec;
+
+/* All ones in the first n lanes. */
+MZ_KERNEL_INLINE __m256i first_lanes(int64_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+}
+
+MZ_KERNEL_INLINE vec v_set1(float x) {
+    return _mm256_set1_ps(x);
+}
+
+MZ_KERNEL_INLINE vec v_load(const float *p) {
+    return _mm256_loadu_ps(p);
+}
+
+MZ_KERNEL_INLINE void v_store(float *p, vec x) {
+    _mm256_storeu_ps(p, x);
+}
+
+/* The first n (1 to VLEN) lanes; the others are 0. */
+MZ_KERNEL_INLINE vec v_load_n(const float *p, int64_t n) {
+    return _mm256_maskload_ps(p, first_lanes(n));
+}
+
+MZ_KERNEL_INLINE void v_store_n(float *p, vec x, int64_t n) {
+    _mm256_maskstore_ps(p, first_lanes(n), x);
+}
+
+MZ_KERNEL_INLINE vec v_add(vec a, vec b) {
+    return _mm256_add_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_sub(vec a, vec b) {
+    return _mm256_sub_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_mul(vec a, vec b) {
+    return _mm256_mul_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_div(vec a, vec b) {
+    return _mm256_div_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_fma(vec a, vec b, vec c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+/* The larger; b where either is NaN. */
+MZ_KERNEL_INLINE vec v_max(vec a, vec b) {
+    return _mm256_max_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_min(vec a, vec b) {
+    return _mm256_min_ps(a, b);
+}
+
+/* x in the first n lanes (any n), -inf in the others. */
+MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, _mm256_castsi256_ps(first_lanes(n)));
+}
+
+/* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
+MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
+}
+
+MZ_KERNEL_INLINE float v_sum(vec x) {
+    __m128 h = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    h = _mm_add_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_add_ss(h, _mm_movehdup_ps(h)));
+}
+
+MZ_KERNEL_INLINE float v_max_lane(vec x) {
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
+}
+
+#include "core/ops/cpu/rows_kernels.inc"
+
+#include "core/ops/cpu/attention_kernels.inc"
+
+const mz_row_kernels mz_row_kernels_avx2 = {
+    .rms_norm = rms_norm_row,
+    .rope = rope_row,
+    .softmax = softmax_row,
+    .silu_mul = silu_mul_row,
+    .add = add_row,
+    .exp = exp_row,
+    .exp_sum = exp_sum_row,
+    .combine = combine_row,
+    .attention = attention_rows,
+};

@@ -1,0 +1,100 @@
+/* Row kernels for AVX-512: 16 lanes, 32 registers; also for the levels above it. */
+#include <immintrin.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/ops/cpu/rows_internal.h"
+
+/* 6 queries x 4 vectors fill 24 of the 32 registers. */
+enum { VLEN = 16, SCORE_VECS = 4, VALUE_VECS = 4 };
+
+typedef __m512 vec;
+
+MZ_KERNEL_INLINE __mmask16 first_lanes(int64_t n) {
+    return (__mmask16)(n >= VLEN ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u);
+}
+
+MZ_KERNEL_INLINE vec v_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+
+MZ_KERNEL_INLINE vec v_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+
+MZ_KERNEL_INLINE void v_store(float *p, vec x) {
+    _mm512_storeu_ps(p, x);
+}
+
+/* The first n (1 to VLEN) lanes; the others are 0. */
+MZ_KERNEL_INLINE vec v_load_n(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+MZ_KERNEL_INLINE void v_store_n(float *p, vec x, int64_t n) {
+    _mm512_mask_storeu_ps(p, first_lanes(n), x);
+}
+
+MZ_KERNEL_INLINE vec v_add(vec a, vec b) {
+    return _mm512_add_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_sub(vec a, vec b) {
+    return _mm512_sub_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_mul(vec a, vec b) {
+    return _mm512_mul_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_div(vec a, vec b) {
+    return _mm512_div_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_fma(vec a, vec b, vec c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* The larger; b where either is NaN. */
+MZ_KERNEL_INLINE vec v_max(vec a, vec b) {
+    return _mm512_max_ps(a, b);
+}
+
+MZ_KERNEL_INLINE vec v_min(vec a, vec b) {
+    return _mm512_min_ps(a, b);
+}
+
+/* x in the first n lanes (any n), -inf in the others. */
+MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
+    return _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), first_lanes(n), x);
+}
+
+/* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
+MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
+}
+
+MZ_KERNEL_INLINE float v_sum(vec x) {
+    return _mm512_reduce_add_ps(x);
+}
+
+MZ_KERNEL_INLINE float v_max_lane(vec x) {
+    return _mm512_reduce_max_ps(x);
+}
+
+#include "core/ops/cpu/rows_kernels.inc"
+
+#include "core/ops/cpu/attention_kernels.inc"
+
+const mz_row_kernels mz_row_kernels_avx512 = {
+    .rms_norm = rms_norm_row,
+    .rope = rope_row,
+    .softmax = softmax_row,
+    .silu_mul = silu_mul_row,
+    .add = add_row,
+    .exp = exp_row,
+    .exp_sum = exp_sum_row,
+    .combine = combine_row,
+    .attention = attention_rows,
+};

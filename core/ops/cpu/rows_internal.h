@@ -1,0 +1,77 @@
+/* The kernels behind cpu_rows.h: one table per instruction set. */
+#ifndef MZ_CORE_OPS_CPU_ROWS_INTERNAL_H
+#define MZ_CORE_OPS_CPU_ROWS_INTERNAL_H
+
+#include <stdint.h>
+
+#include "core/cpu.h"
+#include "core/ops.h"
+
+/* Kernels must be inlined with constant sizes: only then are their accumulators registers. */
+#if defined(__GNUC__)
+#define MZ_KERNEL_INLINE static inline __attribute__((always_inline))
+#else
+#define MZ_KERNEL_INLINE static inline
+#endif
+
+enum {
+    MZ_ATTENTION_TILE = 24, /* queries (row, head) that share one pass over the pages */
+    MZ_ATTENTION_BLOCK = 6, /* queries in registers at a time; divides the tile */
+    MZ_ATTENTION_PAD = 16,  /* values to which scratch rows are padded: the longest vector */
+};
+
+/* One attention call, shared by the threads that work on it. */
+typedef struct mz_attention_job {
+    const mz_tensor *y, *q;
+    const mz_kv_layer *cache;
+    const mz_rows *rows;
+    int64_t group; /* query heads per kv head */
+    float scale;
+    float *scratch; /* [n_threads, scratch_stride] */
+    int64_t scratch_stride;
+} mz_attention_job;
+
+/* Where one token's mixture comes from; see mz_op_combine. */
+typedef struct mz_combine_job {
+    const mz_tensor *y, *expert_out, *shared_out, *shared_logit;
+    const mz_routing *routing;
+} mz_combine_job;
+
+/* A constant table. n is the number of values in a row. Outputs do not overlap inputs, rope's
+ * excepted. */
+typedef struct mz_row_kernels {
+    void (*rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);
+    void (*rope)(float *y, const float *x, const float *cos, const float *sin, int64_t n_heads,
+                 int64_t half_dim);
+    void (*softmax)(float *y, const float *x, int64_t n);
+    void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    /* y = exp(x): relative error under 2 ulp for results within [2^-126, 2^127.5]; below it is 0,
+     * above infinity; NaN stays NaN. */
+    void (*exp)(float *y, const float *x, int64_t n);
+    /* Sum of exp(x - max) over the values that are not NaN, and that maximum; 0 and -inf when there
+     * is none above -inf. */
+    double (*exp_sum)(const float *x, int64_t n, float *max);
+    void (*combine)(const mz_combine_job *job, int64_t token);
+    /* Rows [row, row + n_rows), all of one sequence, and the query heads of one kv head.
+     * `scratch` holds mz_attention_scratch_floats values, 64-byte aligned. */
+    void (*attention)(const mz_attention_job *job, int64_t row, int64_t n_rows, int64_t kv_head,
+                      float *scratch);
+} mz_row_kernels;
+
+extern const mz_row_kernels mz_row_kernels_scalar;
+extern const mz_row_kernels mz_row_kernels_avx2;
+extern const mz_row_kernels mz_row_kernels_avx512;
+
+/* The kernels for an instruction set. */
+const mz_row_kernels *mz_row_kernels_for(mz_isa isa);
+
+/* Values of scratch that one thread of an attention call needs. */
+int64_t mz_attention_scratch_floats(int64_t head_dim);
+
+/* Runs `task` over n rows of `width` values on the context's threads, in chunks that are worth a
+ * thread's while. */
+typedef void (*mz_row_task)(void *arg, int64_t begin, int64_t end, int thread);
+void mz_cpu_run_rows(mz_stream *s, int64_t n_rows, int64_t width, mz_row_task task, void *arg);
+
+#endif

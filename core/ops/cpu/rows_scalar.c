@@ -1,0 +1,101 @@
+/* Row kernels without intrinsics: the portable version, always built. */
+#include "core/ops/cpu/rows_internal.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum { VLEN = 1, SCORE_VECS = 2, VALUE_VECS = 2 };
+
+typedef float vec;
+
+MZ_KERNEL_INLINE vec v_set1(float x) {
+    return x;
+}
+
+MZ_KERNEL_INLINE vec v_load(const float *p) {
+    return *p;
+}
+
+MZ_KERNEL_INLINE void v_store(float *p, vec x) {
+    *p = x;
+}
+
+/* The first n (1 to VLEN) lanes; the others are 0. */
+MZ_KERNEL_INLINE vec v_load_n(const float *p, int64_t n) {
+    (void)n;
+    return *p;
+}
+
+MZ_KERNEL_INLINE void v_store_n(float *p, vec x, int64_t n) {
+    (void)n;
+    *p = x;
+}
+
+MZ_KERNEL_INLINE vec v_add(vec a, vec b) {
+    return a + b;
+}
+
+MZ_KERNEL_INLINE vec v_sub(vec a, vec b) {
+    return a - b;
+}
+
+MZ_KERNEL_INLINE vec v_mul(vec a, vec b) {
+    return a * b;
+}
+
+MZ_KERNEL_INLINE vec v_div(vec a, vec b) {
+    return a / b;
+}
+
+/* a * b + c; rounded twice, because fmaf without hardware is a slow library call. */
+MZ_KERNEL_INLINE vec v_fma(vec a, vec b, vec c) {
+    return a * b + c;
+}
+
+/* The larger; b where either is NaN. */
+MZ_KERNEL_INLINE vec v_max(vec a, vec b) {
+    return a > b ? a : b;
+}
+
+MZ_KERNEL_INLINE vec v_min(vec a, vec b) {
+    return a < b ? a : b;
+}
+
+/* x in the first n lanes (any n), -inf in the others. */
+MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
+    return n > 0 ? x : -INFINITY;
+}
+
+/* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
+MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
+    uint32_t bits = 0;
+    memcpy(&bits, &t, sizeof bits);
+    bits <<= 23;
+    memcpy(&t, &bits, sizeof t);
+    return t;
+}
+
+MZ_KERNEL_INLINE float v_sum(vec x) {
+    return x;
+}
+
+MZ_KERNEL_INLINE float v_max_lane(vec x) {
+    return x;
+}
+
+#include "core/ops/cpu/rows_kernels.inc"
+
+#include "core/ops/cpu/attention_kernels.inc"
+
+const mz_row_kernels mz_row_kernels_scalar = {
+    .rms_norm = rms_norm_row,
+    .rope = rope_row,
+    .softmax = softmax_row,
+    .silu_mul = silu_mul_row,
+    .add = add_row,
+    .exp = exp_row,
+    .exp_sum = exp_sum_row,
+    .combine = combine_row,
+    .attention = attention_rows,
+};

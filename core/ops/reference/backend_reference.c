@@ -1,0 +1,33 @@
+#include "core/backend.h"
+#include "core/ops/host_memory.h"
+#include "core/ops/reference/reference_ops.h"
+
+static const mz_backend reference = {
+    .name = "reference",
+    .abi_version = MZ_BACKEND_ABI,
+    .host_memory = true,
+    .open = mz_host_open,
+    .close = mz_host_close,
+    .buffer_alloc = mz_host_buffer_alloc,
+    .buffer_free = mz_host_buffer_free,
+    .upload = mz_host_copy,
+    .download = mz_host_copy,
+    .synchronize = mz_host_synchronize,
+    .linear = mz_ref_linear,
+    .rms_norm = mz_ref_rms_norm,
+    .rope = mz_ref_rope,
+    .softmax = mz_ref_softmax,
+    .gated_activation = mz_ref_gated_activation,
+    .add = mz_ref_add,
+    .gather_rows = mz_ref_gather_rows,
+    .kv_write = mz_ref_kv_write,
+    .attention = mz_ref_attention,
+    .route = mz_ref_route,
+    .dispatch = mz_ref_dispatch,
+    .grouped_linear = mz_ref_grouped_linear,
+    .combine = mz_ref_combine,
+};
+
+const mz_backend *mz_backend_reference(void) {
+    return &reference;
+}

@@ -1,0 +1,18 @@
+#include "core/profile.h"
+
+#include <time.h>
+
+static const char *const names[MZ_OP_COUNT] = {
+    "linear",   "rms_norm",  "rope",  "softmax",  "gated_activation", "add",     "gather_rows", "kv_write",
+    "attention", "route", "dispatch", "grouped_linear",   "combine", "gated_ffn",   "moe",
+};
+
+const char *mz_op_name(mz_op_id op) {
+    return names[op];
+}
+
+double mz_now_s(void) {
+    struct timespec t = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}

@@ -1,0 +1,46 @@
+# Help, version, and words that are no command.
+ok --version
+out_has '^moezoo [0-9]+\.[0-9]+\.[0-9]+$'
+out_has '^build: .+'
+out_has '^cpu: .+'
+out_has '^instruction set: (scalar|avx2|avx512|avx512-bf16|amx)$'
+out_has '^backends: .*cpu.*reference'
+err_empty
+
+ok --help
+out_has 'usage: moezoo COMMAND'
+for command in forecast models bench; do
+    out_has "^  $command "
+done
+ok -h
+out_has 'usage:'
+
+ok forecast --help
+out_has 'usage: moezoo forecast FILE'
+for option in horizon columns context model models-dir normalize missing precision seed format json output threads isa quiet help; do
+    out_has "--$option( |\$)"
+done
+out_has 'default timemoe-nano'
+out_has '^examples:'
+err_empty
+ok forecast --horizon 3 -h
+out_has '^options:'
+ok models --help
+out_has '^  models show '
+ok models list --help
+ok models show --help
+ok bench --help
+ok bench forecast --help
+out_has 'default 512'
+
+usage 'no command given' 
+usage 'unknown command "forcast"; did you mean forecast\?' forcast
+usage 'unknown command "xyzzy", expected one of: forecast, models, bench' xyzzy
+usage 'no command given, expected one of: list, show' models
+usage 'did you mean show' models shwo
+usage 'no command given' bench
+usage 'no model given' models show
+
+what='moezoo --help >/dev/full'
+"$PROGRAM" --help >/dev/full 2>err && complain "a full disk looks like success"
+err_has '^moezoo: standard output: '

@@ -1,0 +1,22 @@
+# Fuzz targets: tests/fuzz/fuzz_NAME.c with its seeds in tests/fuzz/corpus/NAME/. With MOEZOO_FUZZ (clang) each is a
+# libFuzzer program; otherwise it runs once over its seeds, so that these are regression tests for every compiler.
+# Either way CTest runs the seeds as fuzz.NAME. To fuzz: build/fuzz/tests/fuzz_NAME -max_total_time=60 WORK SEEDS
+if(MOEZOO_FUZZ AND NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "MOEZOO_FUZZ needs clang, the compiler is ${CMAKE_C_COMPILER_ID}")
+endif()
+file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/fuzz_*.c)
+foreach(source ${fuzz_sources})
+    get_filename_component(target ${source} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" name ${target})
+    set(seeds ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
+    if(MOEZOO_FUZZ)
+        add_executable(${target} ${source})
+        target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+        add_test(NAME fuzz.${name} COMMAND ${target} -runs=0 ${seeds})
+    else()
+        add_executable(${target} ${source} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/replay.c)
+        add_test(NAME fuzz.${name} COMMAND ${target} ${seeds})
+    endif()
+    target_link_libraries(${target} PRIVATE moezoo_apps_zoo)
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 300)
+endforeach()

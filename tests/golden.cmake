@@ -1,0 +1,22 @@
+# golden_check and one test per case folder and backend; further instruction sets run the small cases that use every op.
+add_executable(golden_check golden/golden_check.c golden/golden_time_moe.c golden/made_checkpoint.c golden/sha256.c)
+target_link_libraries(golden_check PRIVATE moezoo_testing)
+add_executable(make_checkpoint golden/make_checkpoint.c golden/made_checkpoint.c golden/sha256.c)
+target_link_libraries(make_checkpoint PRIVATE moezoo_testing)
+
+function(golden_test family case variant)
+    set(name golden.${family}.${case}.${variant})
+    add_test(NAME ${name} COMMAND golden_check ${ARGN} ${CMAKE_CURRENT_SOURCE_DIR}/golden/${family}/${case})
+    set_tests_properties(${name} PROPERTIES LABELS golden SKIP_RETURN_CODE 77 TIMEOUT 300)
+endfunction()
+
+foreach(case tiny gqa dense tiny-bf16 tiny-sharded tiny-bin tiny-bin-sharded)
+    golden_test(time-moe ${case} cpu)
+    golden_test(time-moe ${case} reference --backend reference)
+endforeach()
+golden_test(time-moe shape50m cpu)
+foreach(isa scalar avx2 avx512 avx512-bf16)
+    foreach(case tiny gqa tiny-bf16)
+        golden_test(time-moe ${case} ${isa} --isa ${isa})
+    endforeach()
+endforeach()
