@@ -1,6 +1,7 @@
 #include "adapters/connector.h"
 
-mz_status mz_gated_connector_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_connector *connector) {
+mz_status mz_gated_connector_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                     const mz_gated_connector *connector) {
     const size_t mark = mz_stream_mark(s);
     mz_tensor gate;
     mz_tensor up;

@@ -1,7 +1,7 @@
 /* An arena: one reservation handed out front to back, in stack order.
  *
- * Sizes come from running the same set-up code twice: first on an arena in measure mode, which counts and gives no
- * memory, then on one of the measured size. */
+ * Sizes come from running the same set-up code twice: first on an arena in measure mode, which
+ * counts and gives no memory, then on one of the measured size. */
 #ifndef MZ_CORE_ARENA_H
 #define MZ_CORE_ARENA_H
 
@@ -17,16 +17,18 @@ extern "C" {
 
 enum { MZ_ARENA_ALIGNMENT = 64 };
 
-/* Created by mz_arena_init or mz_arena_init_measure over memory that it does not own; one thread. */
+/* Created by mz_arena_init or mz_arena_init_measure over memory that it does not own; one thread.
+ */
 typedef struct mz_arena {
-    uint8_t *base;     /* NULL in measure mode */
-    size_t bound;      /* bytes that may be taken */
-    size_t used;       /* bytes taken now */
-    size_t peak;       /* largest `used` so far */
+    uint8_t *base; /* NULL in measure mode */
+    size_t bound;  /* bytes that may be taken */
+    size_t used;   /* bytes taken now */
+    size_t peak;   /* largest `used` so far */
     bool measure;
 } mz_arena;
 
-/* Over `bound` bytes at `base` (64-byte aligned), which may be memory of a device: the arena never reads or writes it. */
+/* Over `bound` bytes at `base` (64-byte aligned), which may be memory of a device: the arena never
+ * reads or writes it. */
 void mz_arena_init(mz_arena *arena, void *base, size_t bound);
 void mz_arena_init_measure(mz_arena *arena);
 

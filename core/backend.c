@@ -45,14 +45,17 @@ static const char *missing_op(const mz_backend *b) {
     return NULL;
 }
 
-mz_status mz_stream_open(mz_context *ctx, const mz_backend *backend, size_t arena_bytes, mz_stream *out) {
+mz_status mz_stream_open(mz_context *ctx, const mz_backend *backend, size_t arena_bytes,
+                         mz_stream *out) {
     if (backend->abi_version != MZ_BACKEND_ABI) {
-        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "backend %s has ABI version %u, this program needs %u", backend->name,
+        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
+                       "backend %s has ABI version %u, this program needs %u", backend->name,
                        backend->abi_version, (unsigned)MZ_BACKEND_ABI);
     }
     const char *missing = missing_op(backend);
     if (missing != NULL) {
-        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s", backend->name, missing);
+        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s", backend->name,
+                       missing);
     }
     mz_stream s = {.backend = backend, .ctx = ctx};
     MZ_TRY(backend->open(&s));

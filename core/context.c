@@ -31,8 +31,8 @@ static void *system_reserve(void *self, size_t bytes) {
         return NULL;
     }
     /* mmap refuses a length of 0, which the contract does not. */
-    void *ptr = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
+    void *ptr = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return ptr == MAP_FAILED ? NULL : ptr;
 }
 
@@ -54,13 +54,14 @@ mz_allocator mz_allocator_system(void) {
 
 static mz_status choose_isa(mz_context *ctx, mz_isa wanted) {
     if (wanted < MZ_ISA_AUTO || wanted >= MZ_ISA_COUNT) {
-        return mz_fail(&ctx->error, MZ_ERR_ARG, "instruction set: %d is not one of auto, 0..%d", (int)wanted,
-                       MZ_ISA_COUNT - 1);
+        return mz_fail(&ctx->error, MZ_ERR_ARG, "instruction set: %d is not one of auto, 0..%d",
+                       (int)wanted, MZ_ISA_COUNT - 1);
     }
     const mz_isa best = mz_isa_detect();
     if (wanted > best) {
-        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "instruction set: %s asked for, this machine has %s",
-                       mz_isa_name(wanted), mz_isa_name(best));
+        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
+                       "instruction set: %s asked for, this machine has %s", mz_isa_name(wanted),
+                       mz_isa_name(best));
     }
     ctx->isa = wanted == MZ_ISA_AUTO ? best : wanted;
     return MZ_OK;
@@ -71,9 +72,11 @@ mz_status mz_context_init(mz_context *ctx, const mz_context_options *options) {
     const mz_context_options *o = options != NULL ? options : &defaults;
     *ctx = (mz_context){.allocator = o->allocator != NULL ? *o->allocator : mz_allocator_system()};
     if (o->n_threads < 0 || o->n_threads > MAX_THREADS) {
-        return mz_fail(&ctx->error, MZ_ERR_ARG, "threads: %d is outside 0..%d", o->n_threads, MAX_THREADS);
+        return mz_fail(&ctx->error, MZ_ERR_ARG, "threads: %d is outside 0..%d", o->n_threads,
+                       MAX_THREADS);
     }
-    /* Before any thread starts: the permission to use AMX tiles is inherited by threads made after it. */
+    /* Before any thread starts: the permission to use AMX tiles is inherited by threads made after
+     * it. */
     MZ_TRY(choose_isa(ctx, o->isa));
     int n_threads = o->n_threads;
     if (n_threads == 0) {
@@ -104,8 +107,9 @@ mz_status mz_alloc(mz_context *ctx, size_t bytes, const char *what, void **out) 
 mz_status mz_calloc(mz_context *ctx, size_t n, size_t size, const char *what, void **out) {
     size_t bytes = 0;
     if (!mz_size_mul(n, size, &bytes)) {
-        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: %zu elements of %zu bytes are more than memory can address",
-                       what, n, size);
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT,
+                       "%s: %zu elements of %zu bytes are more than memory can address", what, n,
+                       size);
     }
     void *ptr = NULL;
     MZ_TRY(mz_alloc(ctx, bytes, what, &ptr));
@@ -114,7 +118,8 @@ mz_status mz_calloc(mz_context *ctx, size_t n, size_t size, const char *what, vo
     return MZ_OK;
 }
 
-mz_status mz_grow(mz_context *ctx, void **items, size_t *capacity, size_t needed, size_t item_size, const char *what) {
+mz_status mz_grow(mz_context *ctx, void **items, size_t *capacity, size_t needed, size_t item_size,
+                  const char *what) {
     if (needed <= *capacity) {
         return MZ_OK;
     }
@@ -123,8 +128,9 @@ mz_status mz_grow(mz_context *ctx, void **items, size_t *capacity, size_t needed
     grown = grown < needed ? needed : grown;
     size_t bytes = 0;
     if (!mz_size_mul(grown, item_size, &bytes)) {
-        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: %zu elements of %zu bytes are more than memory can address",
-                       what, grown, item_size);
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT,
+                       "%s: %zu elements of %zu bytes are more than memory can address", what,
+                       grown, item_size);
     }
     void *ptr = NULL;
     MZ_TRY(mz_alloc(ctx, bytes, what, &ptr));

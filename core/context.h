@@ -1,7 +1,8 @@
 /* The context: allocator, threads, instruction set and error of one thread of control.
  *
- * Everything in moezoo that allocates does so through the context's allocator, so that a test can fail each
- * allocation in turn. A context belongs to one thread; models loaded with it may be read by others. */
+ * Everything in moezoo that allocates does so through the context's allocator, so that a test can
+ * fail each allocation in turn. A context belongs to one thread; models loaded with it may be read
+ * by others. */
 #ifndef MZ_CORE_CONTEXT_H
 #define MZ_CORE_CONTEXT_H
 
@@ -17,8 +18,9 @@ extern "C" {
 
 typedef struct mz_pool mz_pool; /* core/threads.h */
 
-/* A source of host memory. `alloc` returns NULL on failure; memory is uninitialised. `reserve` returns address
- * space that reads as zero and is committed page by page when touched; it is given back with `unreserve`. */
+/* A source of host memory. `alloc` returns NULL on failure; memory is uninitialised. `reserve`
+ * returns address space that reads as zero and is committed page by page when touched; it is given
+ * back with `unreserve`. */
 typedef struct mz_allocator {
     void *(*alloc)(void *self, size_t bytes, size_t alignment);
     void (*free)(void *self, void *ptr);
@@ -34,8 +36,8 @@ mz_allocator mz_allocator_system(void);
 typedef struct mz_context {
     mz_allocator allocator;
     mz_error error;
-    mz_isa isa;     /* highest instruction set that CPU kernels may use */
-    mz_pool *pool;  /* worker threads; NULL: everything runs on the calling thread */
+    mz_isa isa;    /* highest instruction set that CPU kernels may use */
+    mz_pool *pool; /* worker threads; NULL: everything runs on the calling thread */
 } mz_context;
 
 typedef struct mz_context_options {
@@ -45,8 +47,8 @@ typedef struct mz_context_options {
 } mz_context_options;
 
 /* Fills `ctx`. `options` NULL means all defaults.
- * Errors (text in ctx->error): NOMEM; ARG for a thread count outside 0..1024; UNSUPPORTED for an instruction set
- * that this machine lacks. */
+ * Errors (text in ctx->error): NOMEM; ARG for a thread count outside 0..1024; UNSUPPORTED for an
+ * instruction set that this machine lacks. */
 mz_status mz_context_init(mz_context *ctx, const mz_context_options *options);
 
 /* Stops the threads. The error text stays readable. */
@@ -56,12 +58,16 @@ void mz_context_close(mz_context *ctx);
  * Errors: NOMEM. Release with mz_free. */
 mz_status mz_alloc(mz_context *ctx, size_t bytes, const char *what, void **out);
 
-/* mz_alloc of n * size bytes, zeroed, with the product checked. Errors: NOMEM, LIMIT on overflow. */
+/* mz_alloc of n * size bytes, zeroed, with the product checked. Errors: NOMEM, LIMIT on overflow.
+ */
 mz_status mz_calloc(mz_context *ctx, size_t n, size_t size, const char *what, void **out);
 
-/* Grows the array `*items` of `item_size` bytes an element to hold at least `needed` elements (at least doubling);
- * `*capacity` is updated. The old contents are kept. Errors: NOMEM, LIMIT on overflow; then nothing has changed. */
-mz_status mz_grow(mz_context *ctx, void **items, size_t *capacity, size_t needed, size_t item_size, const char *what);
+/* Grows the array `*items` of `item_size` bytes an element to hold at least `needed` elements (at
+ * least doubling);
+ * `*capacity` is updated. The old contents are kept. Errors: NOMEM, LIMIT on overflow; then nothing
+ * has changed. */
+mz_status mz_grow(mz_context *ctx, void **items, size_t *capacity, size_t needed, size_t item_size,
+                  const char *what);
 
 /* A copy of the NUL-terminated `text`. Errors: NOMEM. */
 mz_status mz_strdup(mz_context *ctx, const char *text, char **out);

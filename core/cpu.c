@@ -135,7 +135,8 @@ mz_isa mz_isa_detect(void) {
     return best;
 }
 
-static const char *const isa_names[MZ_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512-bf16", "amx"};
+static const char *const isa_names[MZ_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512-bf16",
+                                                    "amx"};
 
 const char *mz_isa_name(mz_isa isa) {
     if (isa == MZ_ISA_AUTO) {
@@ -167,7 +168,8 @@ void mz_cpu_features(char *out, size_t size) {
         if (!has(&c, &features[i])) {
             continue;
         }
-        const int n = snprintf(out + used, size - used, "%s%s", used > 0 ? " " : "", features[i].name);
+        const int n =
+            snprintf(out + used, size - used, "%s%s", used > 0 ? " " : "", features[i].name);
         if (n < 0 || (size_t)n >= size - used) {
             return;
         }

@@ -9,7 +9,8 @@
 
 enum { MAX_LINKS = 40, MAX_TEMP_NAMES = 1000, MAX_PATH_BYTES = 4096 };
 
-/* Opens a regular file for reading. O_NONBLOCK so that a pipe with no writer is refused and not waited for. */
+/* Opens a regular file for reading. O_NONBLOCK so that a pipe with no writer is refused and not
+ * waited for. */
 static mz_status open_regular(mz_context *ctx, const char *path, int *fd, size_t *n_bytes) {
     const int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (opened < 0) {
@@ -45,8 +46,8 @@ mz_status mz_map_open(mz_context *ctx, const char *path, mz_map *out) {
     }
     (void)close(fd);
     if (error != 0) {
-        return mz_fail(&ctx->error, error == ENOMEM ? MZ_ERR_NOMEM : MZ_ERR_IO, "%s: cannot map %zu bytes: %s", path,
-                       n_bytes, strerror(error));
+        return mz_fail(&ctx->error, error == ENOMEM ? MZ_ERR_NOMEM : MZ_ERR_IO,
+                       "%s: cannot map %zu bytes: %s", path, n_bytes, strerror(error));
     }
     *out = (mz_map){.data = data, .bytes = n_bytes};
     return MZ_OK;
@@ -70,22 +71,24 @@ static mz_status read_all(mz_context *ctx, const char *path, int fd, char *text,
             return mz_fail(&ctx->error, MZ_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
         }
         if (n == 0) {
-            return mz_fail(&ctx->error, MZ_ERR_IO,
-                           "%s: ended after %zu bytes, its size was %zu", path, done, n_bytes);
+            return mz_fail(&ctx->error, MZ_ERR_IO, "%s: ended after %zu bytes, its size was %zu",
+                           path, done, n_bytes);
         }
         done += (size_t)n;
     }
     return MZ_OK;
 }
 
-mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char **out, size_t *n_bytes) {
+mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char **out,
+                       size_t *n_bytes) {
     int fd = -1;
     size_t bytes = 0;
     MZ_TRY(open_regular(ctx, path, &fd, &bytes));
     mz_status status = MZ_OK;
     void *text = NULL;
     if (bytes > max_bytes || bytes == SIZE_MAX) {
-        status = mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: %zu bytes, the limit is %zu", path, bytes, max_bytes);
+        status = mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: %zu bytes, the limit is %zu", path, bytes,
+                         max_bytes);
     } else {
         status = mz_alloc(ctx, bytes + 1, path, &text);
     }
@@ -114,7 +117,8 @@ bool mz_dir_exists(const char *path) {
 }
 
 /* The first n_dir bytes of `dir`, a slash where one is missing, and `name`. */
-static mz_status join(mz_context *ctx, const char *dir, size_t n_dir, const char *name, char **out) {
+static mz_status join(mz_context *ctx, const char *dir, size_t n_dir, const char *name,
+                      char **out) {
     const bool slash = n_dir > 0 && dir[n_dir - 1] != '/';
     const size_t bytes = n_dir + slash + strlen(name) + 1;
     void *path = NULL;
@@ -150,7 +154,8 @@ static mz_status follow_links(mz_context *ctx, const char *path, char **out) {
         }
         target[n] = '\0';
         char *next = NULL;
-        const mz_status status = join(ctx, current, target[0] == '/' ? 0 : dir_bytes(current), target, &next);
+        const mz_status status =
+            join(ctx, current, target[0] == '/' ? 0 : dir_bytes(current), target, &next);
         mz_free(ctx, current);
         if (status != MZ_OK) {
             return status;
@@ -173,8 +178,8 @@ static mz_status fail_errno(mz_context *ctx, const char *shown, int error) {
                    error != 0 ? strerror(error) : "an earlier write failed");
 }
 
-/* Creates a file beside out->path under a name that does not exist yet. Plain open and not mkstemp, so that a new
- * file gets the mode that the umask gives. */
+/* Creates a file beside out->path under a name that does not exist yet. Plain open and not mkstemp,
+ * so that a new file gets the mode that the umask gives. */
 static mz_status open_temp(mz_context *ctx, mz_output *out, int *fd) {
     for (unsigned i = 0; i < MAX_TEMP_NAMES; i++) {
         char name[64];

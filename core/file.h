@@ -19,13 +19,15 @@ typedef struct mz_map {
     size_t bytes;
 } mz_map;
 
-/* Maps a regular file. Errors: IO (naming path and reason; directories and devices are refused), NOMEM. */
+/* Maps a regular file. Errors: IO (naming path and reason; directories and devices are refused),
+ * NOMEM. */
 mz_status mz_map_open(mz_context *ctx, const char *path, mz_map *out);
 void mz_map_close(mz_map *map);
 
 /* Reads a whole regular file of at most `max_bytes` and adds a NUL. *out is released with mz_free.
  * Errors: IO, NOMEM; LIMIT with the actual size. */
-mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char **out, size_t *n_bytes);
+mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char **out,
+                       size_t *n_bytes);
 
 bool mz_file_exists(const char *path);
 bool mz_dir_exists(const char *path);
@@ -33,19 +35,23 @@ bool mz_dir_exists(const char *path);
 /* "DIR/NAME". Errors: NOMEM. */
 mz_status mz_path_join(mz_context *ctx, const char *dir, const char *name, char **out);
 
-/* An output that replaces its target only when complete. Created by mz_output_open; exactly one of commit and abort. */
+/* An output that replaces its target only when complete. Created by mz_output_open; exactly one of
+ * commit and abort. */
 typedef struct mz_output {
-    FILE *stream;        /* write here; check nothing until commit */
-    char *path;          /* final name, symlinks followed; NULL for stdout and for devices written directly */
-    char *temp_path;     /* temporary file beside it; NULL where there is none */
-    char *shown;         /* name for messages */
+    FILE *stream; /* write here; check nothing until commit */
+    char
+        *path; /* final name, symlinks followed; NULL for stdout and for devices written directly */
+    char *temp_path; /* temporary file beside it; NULL where there is none */
+    char *shown;     /* name for messages */
 } mz_output;
 
-/* `path` NULL or "-": standard output. A regular or new file: a temporary beside it, renamed over it by commit, keeping
- * the mode of an existing file. A device or pipe: opened and written directly. Errors: IO, NOMEM. */
+/* `path` NULL or "-": standard output. A regular or new file: a temporary beside it, renamed over
+ * it by commit, keeping the mode of an existing file. A device or pipe: opened and written
+ * directly. Errors: IO, NOMEM. */
 mz_status mz_output_open(mz_context *ctx, const char *path, mz_output *out);
 
-/* Flushes, checks every write so far, syncs, renames. On failure the target is as it was. Errors: IO. */
+/* Flushes, checks every write so far, syncs, renames. On failure the target is as it was. Errors:
+ * IO. */
 mz_status mz_output_commit(mz_context *ctx, mz_output *out);
 
 /* Removes the temporary; the target is as it was. Accepts one that was never opened (all zero). */

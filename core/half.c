@@ -51,8 +51,8 @@ uint16_t mz_f16_from_f32(float x) {
         return (uint16_t)(sign | 0x7c00u);
     }
     if (magnitude < 0x38800000u) {
-        /* Subnormal: adding 1/2 puts the value's last kept bit, worth 2^-24, at the end of the mantissa, so that the
-         * addition itself rounds to nearest even. */
+        /* Subnormal: adding 1/2 puts the value's last kept bit, worth 2^-24, at the end of the
+         * mantissa, so that the addition itself rounds to nearest even. */
         const uint32_t rounded = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
         return (uint16_t)(sign | rounded);
     }

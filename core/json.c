@@ -6,17 +6,18 @@
 
 static const size_t max_file_bytes = (size_t)64 << 20;
 
-mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name, json_t **out) {
+mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name,
+                        json_t **out) {
     json_error_t error;
-    json_t *document =
-        json_loadb(text != NULL ? text : "", n_bytes, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+    json_t *document = json_loadb(text != NULL ? text : "", n_bytes,
+                                  JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
     if (document == NULL) {
         if (json_error_code(&error) == json_error_out_of_memory) {
-            return mz_fail(&ctx->error, MZ_ERR_NOMEM, "%s: out of memory for a JSON document of %zu bytes", name,
-                           n_bytes);
+            return mz_fail(&ctx->error, MZ_ERR_NOMEM,
+                           "%s: out of memory for a JSON document of %zu bytes", name, n_bytes);
         }
-        return mz_fail(&ctx->error, MZ_ERR_FORMAT, "%s: JSON, line %d, column %d: %s", name, error.line, error.column,
-                       error.text);
+        return mz_fail(&ctx->error, MZ_ERR_FORMAT, "%s: JSON, line %d, column %d: %s", name,
+                       error.line, error.column, error.text);
     }
     *out = document;
     return MZ_OK;
@@ -57,7 +58,8 @@ mz_status mz_json_load(mz_context *ctx, const char *path, json_t **out) {
     if (!json_is_object(document)) {
         const char *actual = type_name(document);
         json_decref(document);
-        return mz_fail(&ctx->error, MZ_ERR_FORMAT, "%s: the top level is %s, expected an object", path, actual);
+        return mz_fail(&ctx->error, MZ_ERR_FORMAT, "%s: the top level is %s, expected an object",
+                       path, actual);
     }
     *out = document;
     return MZ_OK;
@@ -69,36 +71,39 @@ static const json_t *field(const mz_json_object *o, const char *key) {
     return json_is_null(value) ? NULL : value;
 }
 
-static mz_status wrong_type(const mz_json_object *o, const char *key, const json_t *value, const char *expected) {
-    return mz_fail(&o->ctx->error, MZ_ERR_FORMAT, "%s: %s is %s, expected %s", o->name, key, type_name(value),
-                   expected);
+static mz_status wrong_type(const mz_json_object *o, const char *key, const json_t *value,
+                            const char *expected) {
+    return mz_fail(&o->ctx->error, MZ_ERR_FORMAT, "%s: %s is %s, expected %s", o->name, key,
+                   type_name(value), expected);
 }
 
 static mz_status missing(const mz_json_object *o, const char *key, const char *expected) {
-    return mz_fail(&o->ctx->error, MZ_ERR_MISSING, "%s: %s is missing, expected %s", o->name, key, expected);
+    return mz_fail(&o->ctx->error, MZ_ERR_MISSING, "%s: %s is missing, expected %s", o->name, key,
+                   expected);
 }
 
-static mz_status read_int(const mz_json_object *o, const char *key, const json_t *value, int64_t min, int64_t max,
-                          int64_t *out) {
+static mz_status read_int(const mz_json_object *o, const char *key, const json_t *value,
+                          int64_t min, int64_t max, int64_t *out) {
     if (!json_is_integer(value)) {
         return wrong_type(o, key, value, "an integer");
     }
     const int64_t number = json_integer_value(value);
     if (number < min || number > max) {
-        return mz_fail(&o->ctx->error, MZ_ERR_LIMIT, "%s: %s is %lld, expected %lld to %lld", o->name, key,
-                       (long long)number, (long long)min, (long long)max);
+        return mz_fail(&o->ctx->error, MZ_ERR_LIMIT, "%s: %s is %lld, expected %lld to %lld",
+                       o->name, key, (long long)number, (long long)min, (long long)max);
     }
     *out = number;
     return MZ_OK;
 }
 
-mz_status mz_json_int(const mz_json_object *o, const char *key, int64_t min, int64_t max, int64_t *out) {
+mz_status mz_json_int(const mz_json_object *o, const char *key, int64_t min, int64_t max,
+                      int64_t *out) {
     const json_t *value = field(o, key);
     return value == NULL ? missing(o, key, "an integer") : read_int(o, key, value, min, max, out);
 }
 
-mz_status mz_json_int_or(const mz_json_object *o, const char *key, int64_t fallback, int64_t min, int64_t max,
-                         int64_t *out) {
+mz_status mz_json_int_or(const mz_json_object *o, const char *key, int64_t fallback, int64_t min,
+                         int64_t max, int64_t *out) {
     const json_t *value = field(o, key);
     if (value == NULL) {
         *out = fallback;
@@ -107,8 +112,8 @@ mz_status mz_json_int_or(const mz_json_object *o, const char *key, int64_t fallb
     return read_int(o, key, value, min, max, out);
 }
 
-mz_status mz_json_number_or(const mz_json_object *o, const char *key, double fallback, double min, double max,
-                            double *out) {
+mz_status mz_json_number_or(const mz_json_object *o, const char *key, double fallback, double min,
+                            double max, double *out) {
     const json_t *value = field(o, key);
     if (value == NULL) {
         *out = fallback;
@@ -119,8 +124,8 @@ mz_status mz_json_number_or(const mz_json_object *o, const char *key, double fal
     }
     const double number = json_number_value(value);
     if (!(number >= min && number <= max)) {
-        return mz_fail(&o->ctx->error, MZ_ERR_LIMIT, "%s: %s is %.17g, expected %.17g to %.17g", o->name, key, number,
-                       min, max);
+        return mz_fail(&o->ctx->error, MZ_ERR_LIMIT, "%s: %s is %.17g, expected %.17g to %.17g",
+                       o->name, key, number, min, max);
     }
     *out = number;
     return MZ_OK;
@@ -145,7 +150,8 @@ mz_status mz_json_string(const mz_json_object *o, const char *key, const char **
     return MZ_OK;
 }
 
-mz_status mz_json_string_or(const mz_json_object *o, const char *key, const char *fallback, const char **out) {
+mz_status mz_json_string_or(const mz_json_object *o, const char *key, const char *fallback,
+                            const char **out) {
     const json_t *value = field(o, key);
     if (value != NULL && !json_is_string(value)) {
         return wrong_type(o, key, value, "a string");

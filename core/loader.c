@@ -5,7 +5,8 @@
 
 enum { NAME_BYTES = 256 };
 
-mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path, mz_loader *out) {
+mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
+                         mz_loader *out) {
     mz_loader loader = {.ctx = ctx};
     MZ_TRY(mz_weights_open(ctx, path, &loader.weights));
     mz_stream_open_measure(ctx, backend, &loader.stream);
@@ -48,7 +49,8 @@ static mz_status place(mz_loader *loader, mz_tensor *t, const char *name) {
     return MZ_OK;
 }
 
-mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in, mz_precision precision, const char *name, ...) {
+mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in,
+                           mz_precision precision, const char *name, ...) {
     char full[NAME_BYTES];
     va_list args;
     va_start(args, name);
@@ -65,7 +67,8 @@ static mz_status upload_f32(mz_loader *loader, void *dst, const mz_tensor *t) {
     void *wide = NULL;
     MZ_TRY(mz_alloc(loader->ctx, (size_t)n * sizeof(float), "vector", &wide));
     mz_dtype_get(t->dtype)->to_f32(wide, t->data, n);
-    const mz_status status = loader->stream.backend->upload(&loader->stream, dst, wide, (size_t)n * sizeof(float));
+    const mz_status status =
+        loader->stream.backend->upload(&loader->stream, dst, wide, (size_t)n * sizeof(float));
     mz_free(loader->ctx, wide);
     return status;
 }
@@ -87,26 +90,31 @@ mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const c
     return MZ_OK;
 }
 
-mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_experts, int64_t d_out, int64_t d_in, mz_precision precision,
-                         const char *prefix, const char *suffix) {
-    mz_linear_bank bank = {.precision = precision, .n_experts = n_experts, .d_out = d_out, .d_in = d_in, .ld = d_in};
+mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_experts, int64_t d_out,
+                         int64_t d_in, mz_precision precision, const char *prefix,
+                         const char *suffix) {
+    mz_linear_bank bank = {
+        .precision = precision, .n_experts = n_experts, .d_out = d_out, .d_in = d_in, .ld = d_in};
     const size_t table_bytes = (size_t)n_experts * sizeof(void *);
     const mz_backend *backend = loader->stream.backend;
     void *table = NULL;
     MZ_TRY(mz_stream_take_bytes(&loader->stream, table_bytes, suffix, &table));
     for (int32_t e = 0; e < n_experts; e++) {
         mz_linear one = {0};
-        MZ_TRY(mz_loader_matrix(loader, &one, d_out, d_in, precision, "%s.%d.%s", prefix, e, suffix));
+        MZ_TRY(
+            mz_loader_matrix(loader, &one, d_out, d_in, precision, "%s.%d.%s", prefix, e, suffix));
         if (!loader->filling) {
             continue;
         }
         if (e > 0 && one.weight.dtype != bank.dtype) {
-            return mz_fail(&loader->ctx->error, MZ_ERR_UNSUPPORTED, "tensor %s.%d.%s is %s, the experts before it are %s", prefix, e,
-                           suffix, mz_dtype_get(one.weight.dtype)->name, mz_dtype_get(bank.dtype)->name);
+            return mz_fail(&loader->ctx->error, MZ_ERR_UNSUPPORTED,
+                           "tensor %s.%d.%s is %s, the experts before it are %s", prefix, e, suffix,
+                           mz_dtype_get(one.weight.dtype)->name, mz_dtype_get(bank.dtype)->name);
         }
         bank.dtype = one.weight.dtype;
         const void *data = one.weight.data;
-        MZ_TRY(backend->upload(&loader->stream, (unsigned char *)table + (size_t)e * sizeof data, &data, sizeof data));
+        MZ_TRY(backend->upload(&loader->stream, (unsigned char *)table + (size_t)e * sizeof data,
+                               &data, sizeof data));
     }
     bank.data = table;
     *out = bank;

@@ -1,36 +1,43 @@
 /* Bringing a checkpoint's tensors into a backend's memory.
  *
- * A family's loading code runs twice over one mz_loader. The first run (measure) asks the checkpoint for each tensor by name
- * and shape and adds up the memory; mz_loader_begin_fill then fails if anything was missing, mis-shaped or extra, and
- * allocates; the second run hands out the tensors. A matrix that the backend can read where it is mapped stays there. */
+ * A family's loading code runs twice over one mz_loader. The first run (measure) asks the
+ * checkpoint for each tensor by name and shape and adds up the memory; mz_loader_begin_fill then
+ * fails if anything was missing, mis-shaped or extra, and allocates; the second run hands out the
+ * tensors. A matrix that the backend can read where it is mapped stays there. */
 #ifndef MZ_CORE_LOADER_H
 #define MZ_CORE_LOADER_H
 
 #include "core/backend.h"
 #include "core/weights.h"
 
-/* Created by mz_loader_open; closing it ends the life of every tensor it handed out. One thread while loading. */
+/* Created by mz_loader_open; closing it ends the life of every tensor it handed out. One thread
+ * while loading. */
 typedef struct mz_loader {
     mz_context *ctx;
-    mz_weights *weights;   /* owned */
-    mz_stream stream;      /* arena: what does not stay in the map */
+    mz_weights *weights; /* owned */
+    mz_stream stream;    /* arena: what does not stay in the map */
     bool filling;
 } mz_loader;
 
 /* Opens the checkpoint at `path` (see mz_weights_open) in measure mode. */
-mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path, mz_loader *out);
+mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
+                         mz_loader *out);
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
 
-/* A matrix [d_out, d_in] as stored; `name` is a printf format for the tensor's name. *out keeps its bias. */
-mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in, mz_precision precision, const char *name, ...)
-    MZ_PRINTF(6, 7);
+/* A matrix [d_out, d_in] as stored; `name` is a printf format for the tensor's name. *out keeps its
+ * bias. */
+mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in,
+                           mz_precision precision, const char *name, ...) MZ_PRINTF(6, 7);
 
 /* A vector [n], widened to f32. */
-mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const char *name, ...) MZ_PRINTF(4, 5);
+mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const char *name, ...)
+    MZ_PRINTF(4, 5);
 
-/* The matrices PREFIX.e.SUFFIX of experts e = 0..n_experts-1 as a bank. Errors also: UNSUPPORTED when they differ in type. */
-mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_experts, int64_t d_out, int64_t d_in, mz_precision precision,
-                         const char *prefix, const char *suffix);
+/* The matrices PREFIX.e.SUFFIX of experts e = 0..n_experts-1 as a bank. Errors also: UNSUPPORTED
+ * when they differ in type. */
+mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_experts, int64_t d_out,
+                         int64_t d_in, mz_precision precision, const char *prefix,
+                         const char *suffix);
 
 #endif

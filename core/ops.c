@@ -4,34 +4,41 @@
 #include "core/ops/composed.h"
 #include "core/profile.h"
 
-static mz_status shape_error(mz_stream *s, const char *op, const char *what, const mz_tensor *t, int64_t rows, int64_t cols) {
+static mz_status shape_error(mz_stream *s, const char *op, const char *what, const mz_tensor *t,
+                             int64_t rows, int64_t cols) {
     char actual[96];
     return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "%s: %s is %s, expected [%lld, %lld]", op, what,
-                   mz_shape_text(actual, sizeof actual, t->shape, t->n_dims), (long long)rows, (long long)cols);
+                   mz_shape_text(actual, sizeof actual, t->shape, t->n_dims), (long long)rows,
+                   (long long)cols);
 }
 
 /* An f32 matrix of exactly this shape. */
-static mz_status check(mz_stream *s, const char *op, const char *what, const mz_tensor *t, int64_t rows, int64_t cols) {
+static mz_status check(mz_stream *s, const char *op, const char *what, const mz_tensor *t,
+                       int64_t rows, int64_t cols) {
     if (t->n_dims != 2 || t->shape[0] != rows || t->shape[1] != cols || t->ld < cols) {
         return shape_error(s, op, what, t, rows, cols);
     }
     if (t->dtype != MZ_DTYPE_F32) {
-        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE, "%s: %s is %s, expected f32", op, what, mz_dtype_get(t->dtype)->name);
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE, "%s: %s is %s, expected f32", op, what,
+                       mz_dtype_get(t->dtype)->name);
     }
     return MZ_OK;
 }
 
 /* A weight matrix [d_out, d_in] with its bias. */
-static mz_status check_linear(mz_stream *s, const char *op, const mz_linear *w, int64_t d_out, int64_t d_in) {
+static mz_status check_linear(mz_stream *s, const char *op, const mz_linear *w, int64_t d_out,
+                              int64_t d_in) {
     const mz_tensor *t = &w->weight;
     if (t->n_dims != 2 || t->shape[0] != d_out || t->shape[1] != d_in || t->ld < d_in) {
         return shape_error(s, op, "weight", t, d_out, d_in);
     }
     if (!mz_dtype_get(t->dtype)->is_float) {
-        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE, "%s: weight is %s, expected a floating-point type", op,
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                       "%s: weight is %s, expected a floating-point type", op,
                        mz_dtype_get(t->dtype)->name);
     }
-    if (w->bias.n_dims != 0 && (w->bias.n_dims != 1 || w->bias.shape[0] != d_out || w->bias.dtype != MZ_DTYPE_F32)) {
+    if (w->bias.n_dims != 0 &&
+        (w->bias.n_dims != 1 || w->bias.shape[0] != d_out || w->bias.dtype != MZ_DTYPE_F32)) {
         return shape_error(s, op, "bias", &w->bias, d_out, 1);
     }
     return MZ_OK;
@@ -46,7 +53,8 @@ static bool only_measured(mz_stream *s, mz_op_id op, const mz_op_size *size, mz_
     if (s->backend->scratch_bytes != NULL) {
         const size_t mark = mz_arena_mark(&s->arena);
         void *unused = NULL;
-        *status = mz_stream_take_bytes(s, s->backend->scratch_bytes(s, op, size), mz_op_name(op), &unused);
+        *status = mz_stream_take_bytes(s, s->backend->scratch_bytes(s, op, size), mz_op_name(op),
+                                       &unused);
         mz_arena_release(&s->arena, mark);
     }
     return true;
@@ -79,10 +87,12 @@ mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, con
     }
     const double start = clock_of(s);
     status = s->backend->linear(s, y, x, w);
-    return charge(s, MZ_OP_LINEAR, start, 2.0 * (double)size.n_rows * (double)size.d_in * (double)size.d_out, status);
+    return charge(s, MZ_OP_LINEAR, start,
+                  2.0 * (double)size.n_rows * (double)size.d_in * (double)size.d_out, status);
 }
 
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_tensor *weight, float eps) {
+mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                         const mz_tensor *weight, float eps) {
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = x->shape[1]};
     MZ_TRY(check(s, "rms_norm", "x", x, size.n_rows, size.d_in));
     MZ_TRY(check(s, "rms_norm", "y", y, size.n_rows, size.d_in));
@@ -98,12 +108,15 @@ mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
     return charge(s, MZ_OP_RMS_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status);
 }
 
-mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_rope_table *table, const mz_rows *rows) {
-    const mz_op_size size = {.n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = 2 * table->half_dim};
+mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                     const mz_rope_table *table, const mz_rows *rows) {
+    const mz_op_size size = {
+        .n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = 2 * table->half_dim};
     MZ_TRY(check(s, "rope", "x", x, size.n_rows, size.d_in));
     MZ_TRY(check(s, "rope", "y", y, size.n_rows, size.d_in));
     if (table->half_dim < 1 || size.d_in % (2 * table->half_dim) != 0) {
-        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "rope: width %lld is no multiple of head_dim %lld", (long long)size.d_in,
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "rope: width %lld is no multiple of head_dim %lld", (long long)size.d_in,
                        (long long)(2 * table->half_dim));
     }
     mz_status status;
@@ -128,8 +141,8 @@ mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
     return charge(s, MZ_OP_SOFTMAX, start, 4.0 * (double)size.n_rows * (double)size.d_in, status);
 }
 
-mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate, const mz_tensor *up,
-                                 mz_activation activation) {
+mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                 const mz_tensor *up, mz_activation activation) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = y->shape[1]};
     MZ_TRY(check(s, "gated_activation", "y", y, size.n_rows, size.d_in));
     MZ_TRY(check(s, "gated_activation", "gate", gate, size.n_rows, size.d_in));
@@ -140,7 +153,8 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     }
     const double start = clock_of(s);
     status = s->backend->gated_activation(s, y, gate, up, activation);
-    return charge(s, MZ_OP_GATED_ACTIVATION, start, 5.0 * (double)size.n_rows * (double)size.d_in, status);
+    return charge(s, MZ_OP_GATED_ACTIVATION, start, 5.0 * (double)size.n_rows * (double)size.d_in,
+                  status);
 }
 
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
@@ -157,7 +171,8 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
     return charge(s, MZ_OP_ADD, start, (double)size.n_rows * (double)size.d_in, status);
 }
 
-mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const int32_t *rows) {
+mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                            const int32_t *rows) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = x->shape[1]};
     MZ_TRY(check(s, "gather_rows", "x", x, x->shape[0], size.d_in));
     MZ_TRY(check(s, "gather_rows", "y", y, size.n_rows, size.d_in));
@@ -170,9 +185,13 @@ mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x
     return charge(s, MZ_OP_GATHER_ROWS, start, 0, status);
 }
 
-mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k, const mz_tensor *v, const mz_rows *rows) {
+mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
+                         const mz_tensor *v, const mz_rows *rows) {
     const int64_t width = cache->n_kv_heads * cache->head_dim;
-    const mz_op_size size = {.n_rows = rows->n_rows, .d_in = width, .n_heads = cache->n_kv_heads, .head_dim = cache->head_dim};
+    const mz_op_size size = {.n_rows = rows->n_rows,
+                             .d_in = width,
+                             .n_heads = cache->n_kv_heads,
+                             .head_dim = cache->head_dim};
     MZ_TRY(check(s, "kv_write", "k", k, size.n_rows, width));
     MZ_TRY(check(s, "kv_write", "v", v, size.n_rows, width));
     mz_status status;
@@ -184,18 +203,23 @@ mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor
     return charge(s, MZ_OP_KV_WRITE, start, 0, status);
 }
 
-mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q, const mz_kv_layer *cache, const mz_rows *rows,
-                          float scale) {
-    const mz_op_size size = {.n_rows = rows->n_rows, .d_in = q->shape[1], .n_heads = q->shape[1] / cache->head_dim,
+mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                          const mz_kv_layer *cache, const mz_rows *rows, float scale) {
+    const mz_op_size size = {.n_rows = rows->n_rows,
+                             .d_in = q->shape[1],
+                             .n_heads = q->shape[1] / cache->head_dim,
                              .head_dim = cache->head_dim};
     MZ_TRY(check(s, "attention", "q", q, size.n_rows, size.d_in));
     MZ_TRY(check(s, "attention", "y", y, size.n_rows, size.d_in));
     if (size.d_in % cache->head_dim != 0 || size.n_heads % cache->n_kv_heads != 0) {
-        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "attention: width %lld does not divide into heads of %lld over %lld kv heads",
-                       (long long)size.d_in, (long long)cache->head_dim, (long long)cache->n_kv_heads);
+        return mz_fail(
+            &s->ctx->error, MZ_ERR_SHAPE,
+            "attention: width %lld does not divide into heads of %lld over %lld kv heads",
+            (long long)size.d_in, (long long)cache->head_dim, (long long)cache->n_kv_heads);
     }
     if (cache->head_dim > MZ_MAX_HEAD_DIM) {
-        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "attention: heads of width %lld, at most %d are supported",
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "attention: heads of width %lld, at most %d are supported",
                        (long long)cache->head_dim, (int)MZ_MAX_HEAD_DIM);
     }
     mz_status status;
@@ -212,7 +236,8 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q, 
 }
 
 static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
-    return (mz_op_size){.n_rows = r->n_tokens, .d_in = d_in, .n_experts = r->n_experts, .top_k = r->top_k};
+    return (mz_op_size){
+        .n_rows = r->n_tokens, .d_in = d_in, .n_experts = r->n_experts, .top_k = r->top_k};
 }
 
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing) {
@@ -238,8 +263,8 @@ mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing) {
     return charge(s, MZ_OP_DISPATCH, start, 0, status);
 }
 
-mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear_bank *bank,
-                               const mz_routing *routing, bool gather) {
+mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                               const mz_linear_bank *bank, const mz_routing *routing, bool gather) {
     mz_op_size size = routing_size(routing, bank->d_in);
     const int64_t n_slots = routing->n_tokens * routing->top_k;
     size.n_rows = n_slots;
@@ -252,11 +277,13 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     }
     const double start = clock_of(s);
     status = s->backend->grouped_linear(s, y, x, bank, routing, gather);
-    return charge(s, MZ_OP_GROUPED_LINEAR, start, 2.0 * (double)n_slots * (double)bank->d_in * (double)bank->d_out, status);
+    return charge(s, MZ_OP_GROUPED_LINEAR, start,
+                  2.0 * (double)n_slots * (double)bank->d_in * (double)bank->d_out, status);
 }
 
-mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out, const mz_routing *routing,
-                        const mz_tensor *shared_out, const mz_tensor *shared_logit) {
+mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                        const mz_routing *routing, const mz_tensor *shared_out,
+                        const mz_tensor *shared_logit) {
     const int64_t n = routing->n_tokens;
     const int64_t width = y->shape[1];
     const mz_op_size size = routing_size(routing, width);
@@ -272,10 +299,12 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
     }
     const double start = clock_of(s);
     status = s->backend->combine(s, y, expert_out, routing, shared_out, shared_logit);
-    return charge(s, MZ_OP_COMBINE, start, 2.0 * (double)n * (double)width * (double)routing->top_k, status);
+    return charge(s, MZ_OP_COMBINE, start, 2.0 * (double)n * (double)width * (double)routing->top_k,
+                  status);
 }
 
-mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn) {
+mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                          const mz_gated_ffn *ffn) {
     const int64_t d = x->shape[1];
     const int64_t d_ff = ffn->w_gate.weight.shape[0];
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = d, .d_out = d, .d_ff = d_ff};
@@ -293,10 +322,12 @@ mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, 
     }
     const double start = clock_of(s);
     status = s->backend->gated_ffn(s, y, x, ffn);
-    return charge(s, MZ_OP_GATED_FFN, start, 6.0 * (double)size.n_rows * (double)d * (double)d_ff, status);
+    return charge(s, MZ_OP_GATED_FFN, start, 6.0 * (double)size.n_rows * (double)d * (double)d_ff,
+                  status);
 }
 
-static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing) {
+static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                           const mz_routing *routing) {
     const int64_t n = x->shape[0];
     const int64_t d = x->shape[1];
     MZ_TRY(check(s, "moe", "x", x, n, d));
@@ -307,17 +338,21 @@ static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     for (int i = 0; i < 3; i++) {
         const int64_t d_in = i < 2 ? d : moe->w_gate.d_out;
         const int64_t d_out = i < 2 ? moe->w_gate.d_out : d;
-        if (banks[i]->n_experts != moe->router.n_experts || banks[i]->d_in != d_in || banks[i]->d_out != d_out) {
-            return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "moe: expert matrix %d is %lld x [%lld, %lld], expected %d x [%lld, %lld]", i,
-                           (long long)banks[i]->n_experts, (long long)banks[i]->d_out, (long long)banks[i]->d_in,
-                           moe->router.n_experts, (long long)d_out, (long long)d_in);
+        if (banks[i]->n_experts != moe->router.n_experts || banks[i]->d_in != d_in ||
+            banks[i]->d_out != d_out) {
+            return mz_fail(
+                &s->ctx->error, MZ_ERR_SHAPE,
+                "moe: expert matrix %d is %lld x [%lld, %lld], expected %d x [%lld, %lld]", i,
+                (long long)banks[i]->n_experts, (long long)banks[i]->d_out,
+                (long long)banks[i]->d_in, moe->router.n_experts, (long long)d_out,
+                (long long)d_in);
         }
     }
     return MZ_OK;
 }
 
-mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing,
-                    mz_moe_probe *probe) {
+mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                    const mz_routing *routing, mz_moe_probe *probe) {
     MZ_TRY(check_moe(s, y, x, moe, routing));
     if (s->backend->moe == NULL || probe != NULL) {
         return mz_composed_moe(s, y, x, moe, routing, probe);
@@ -333,15 +368,20 @@ mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
     const double width = (double)size.d_ff * routing->top_k + (double)size.d_ff_shared;
     const double start = clock_of(s);
     status = s->backend->moe(s, y, x, moe, routing);
-    return charge(s, MZ_OP_MOE, start, (double)size.n_rows * (double)size.d_in * (6.0 * width + 2.0 * size.n_experts), status);
+    return charge(s, MZ_OP_MOE, start,
+                  (double)size.n_rows * (double)size.d_in * (6.0 * width + 2.0 * size.n_experts),
+                  status);
 }
 
-mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what, mz_tensor *out) {
+mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what,
+                         mz_tensor *out) {
     size_t n = 0;
     size_t bytes = 0;
     void *data = NULL;
-    if (!mz_size_mul((size_t)n_rows, (size_t)n_cols, &n) || !mz_size_mul(n, sizeof(float), &bytes)) {
-        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "%s: %lld x %lld values are too many", what, (long long)n_rows, (long long)n_cols);
+    if (!mz_size_mul((size_t)n_rows, (size_t)n_cols, &n) ||
+        !mz_size_mul(n, sizeof(float), &bytes)) {
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "%s: %lld x %lld values are too many", what,
+                       (long long)n_rows, (long long)n_cols);
     }
     MZ_TRY(mz_stream_take_bytes(s, bytes, what, &data));
     *out = mz_tensor_2d(MZ_DTYPE_F32, n_rows, n_cols, data);
@@ -362,7 +402,8 @@ void mz_stream_release(mz_stream *s, size_t mark) {
     }
 }
 
-mz_status mz_routing_take(mz_stream *s, int64_t n_tokens, const mz_router *router, mz_routing *out) {
+mz_status mz_routing_take(mz_stream *s, int64_t n_tokens, const mz_router *router,
+                          mz_routing *out) {
     const size_t n_slots = (size_t)n_tokens * (size_t)router->top_k;
     mz_routing r = {.n_tokens = n_tokens, .n_experts = router->n_experts, .top_k = router->top_k};
     void *ids = NULL;
@@ -373,7 +414,8 @@ mz_status mz_routing_take(mz_stream *s, int64_t n_tokens, const mz_router *route
     MZ_TRY(mz_stream_take(s, n_tokens, router->n_experts, "router logits", &r.logits));
     MZ_TRY(mz_stream_take_bytes(s, n_slots * sizeof(int32_t), "expert ids", &ids));
     MZ_TRY(mz_stream_take_bytes(s, n_slots * sizeof(float), "gate weights", &weights));
-    MZ_TRY(mz_stream_take_bytes(s, ((size_t)router->n_experts + 1) * sizeof(int32_t), "expert offsets", &offsets));
+    MZ_TRY(mz_stream_take_bytes(s, ((size_t)router->n_experts + 1) * sizeof(int32_t),
+                                "expert offsets", &offsets));
     MZ_TRY(mz_stream_take_bytes(s, n_slots * sizeof(int32_t), "row index", &row_index));
     MZ_TRY(mz_stream_take_bytes(s, n_slots * sizeof(int32_t), "slot rows", &slot_row));
     r.expert_ids = ids;

@@ -1,13 +1,14 @@
 /* The ops that models are made of: what each computes, and the structures they pass around.
  *
- * Call these wrappers, never the backend's table: a wrapper checks shapes once, times the op when a profile is
- * attached, and calls the backend's implementation or, for a fused op that the backend lacks, its composition from
- * primitives (core/ops/composed.c).
+ * Call these wrappers, never the backend's table: a wrapper checks shapes once, times the op when a
+ * profile is attached, and calls the backend's implementation or, for a fused op that the backend
+ * lacks, its composition from primitives (core/ops/composed.c).
  *
- * Rules for all ops. Activations are f32 [n_tokens, width] tensors in the memory of the stream's backend; rows may be
- * strided, columns are contiguous. No op overwrites an input. Zero tokens is a no-op. Sums are f32 or wider, in an order
- * that depends neither on the number of threads nor on the other rows of the call. Errors are MZ_ERR_SHAPE and
- * MZ_ERR_DTYPE for arguments, MZ_ERR_LIMIT when scratch does not fit the stream's arena, MZ_ERR_DEVICE. */
+ * Rules for all ops. Activations are f32 [n_tokens, width] tensors in the memory of the stream's
+ * backend; rows may be strided, columns are contiguous. No op overwrites an input. Zero tokens is a
+ * no-op. Sums are f32 or wider, in an order that depends neither on the number of threads nor on
+ * the other rows of the call. Errors are MZ_ERR_SHAPE and MZ_ERR_DTYPE for arguments, MZ_ERR_LIMIT
+ * when scratch does not fit the stream's arena, MZ_ERR_DEVICE. */
 #ifndef MZ_CORE_OPS_H
 #define MZ_CORE_OPS_H
 
@@ -25,20 +26,22 @@ extern "C" {
 typedef struct mz_backend mz_backend; /* core/backend.h */
 typedef struct mz_profile mz_profile; /* core/profile.h */
 
-/* Where ops run. Opened with mz_stream_open (core/backend.h); belongs to one session and one thread. */
+/* Where ops run. Opened with mz_stream_open (core/backend.h); belongs to one session and one
+ * thread. */
 typedef struct mz_stream {
     const mz_backend *backend;
-    mz_context *ctx;      /* allocator, threads, instruction set, error */
-    mz_arena arena;       /* activations and scratch, in backend memory */
+    mz_context *ctx; /* allocator, threads, instruction set, error */
+    mz_arena arena;  /* activations and scratch, in backend memory */
     void *arena_base;
-    mz_profile *profile;  /* NULL: ops are not timed */
-    bool keep;            /* keep every activation until the pass ends (a tape or a trace reads them) */
-    void *native;         /* the backend's own state */
+    mz_profile *profile; /* NULL: ops are not timed */
+    bool keep;    /* keep every activation until the pass ends (a tape or a trace reads them) */
+    void *native; /* the backend's own state */
 } mz_stream;
 
 /* How a product treats its f32 inputs. */
 typedef enum mz_precision {
-    MZ_PRECISION_F32 = 0, /* inputs count in full (on AMX: split into three bf16 parts, which together hold all 24 bits) */
+    MZ_PRECISION_F32 = 0, /* inputs count in full (on AMX: split into three bf16 parts, which
+                             together hold all 24 bits) */
     MZ_PRECISION_BF16,    /* inputs and weights rounded to bf16, sums in f32 */
 } mz_precision;
 
@@ -46,8 +49,8 @@ typedef enum mz_activation { MZ_ACTIVATION_SILU = 0 } mz_activation;
 
 /* y = x W^T + b. */
 typedef struct mz_linear {
-    mz_tensor weight;       /* [d_out, d_in] f32, f16 or bf16, backend memory */
-    mz_tensor bias;         /* [d_out] f32, or absent */
+    mz_tensor weight; /* [d_out, d_in] f32, f16 or bf16, backend memory */
+    mz_tensor bias;   /* [d_out] f32, or absent */
     mz_precision precision;
 } mz_linear;
 
@@ -58,18 +61,21 @@ typedef struct mz_gated_ffn {
     mz_activation activation;
 } mz_gated_ffn;
 
-/* The same matrix of all experts that this process holds; all of one type and shape, without biases. */
+/* The same matrix of all experts that this process holds; all of one type and shape, without
+ * biases. */
 typedef struct mz_linear_bank {
     mz_dtype dtype;
     mz_precision precision;
     int64_t n_experts, d_out, d_in;
-    int64_t ld;                /* elements from one row to the next */
-    const void *const *data;   /* [n_experts] row-major matrices; the table too is in backend memory */
+    int64_t ld; /* elements from one row to the next */
+    const void *const
+        *data; /* [n_experts] row-major matrices; the table too is in backend memory */
 } mz_linear_bank;
 
 /* How a router turns logits into chosen experts and weights. */
 typedef enum mz_router_kind {
-    MZ_ROUTER_SOFTMAX_TOPK = 0, /* softmax over all experts, then the top_k probabilities as they are */
+    MZ_ROUTER_SOFTMAX_TOPK =
+        0, /* softmax over all experts, then the top_k probabilities as they are */
 } mz_router_kind;
 
 typedef struct mz_router {
@@ -78,55 +84,61 @@ typedef struct mz_router {
     int32_t top_k;
 } mz_router;
 
-/* A mixture-of-experts layer: y = sum over chosen experts of gate_weight * expert(x), plus sigmoid(shared_gate x) *
- * shared(x) where a shared expert exists. */
+/* A mixture-of-experts layer: y = sum over chosen experts of gate_weight * expert(x), plus
+ * sigmoid(shared_gate x) * shared(x) where a shared expert exists. */
 typedef struct mz_moe {
-    mz_linear router_proj;              /* [n_experts, d_model] */
+    mz_linear router_proj; /* [n_experts, d_model] */
     mz_router router;
     mz_linear_bank w_gate, w_up, w_down;
     mz_activation activation;
     bool has_shared;
     mz_gated_ffn shared;
-    mz_linear shared_gate;              /* [1, d_model] */
+    mz_linear shared_gate; /* [1, d_model] */
 } mz_moe;
 
-/* A routing: who goes where. All arrays are in backend memory, taken from the arena by mz_routing_take. With
- * n_slots = n_tokens * top_k; slot j = token * top_k + rank. */
+/* A routing: who goes where. All arrays are in backend memory, taken from the arena by
+ * mz_routing_take. With n_slots = n_tokens * top_k; slot j = token * top_k + rank. */
 typedef struct mz_routing {
     int64_t n_tokens;
     int32_t n_experts, top_k;
-    mz_tensor logits;        /* [n_tokens, n_experts] f32 */
-    int32_t *expert_ids;     /* [n_tokens, top_k], best first; equal scores: lower id first; NaN loses */
+    mz_tensor logits; /* [n_tokens, n_experts] f32 */
+    int32_t
+        *expert_ids; /* [n_tokens, top_k], best first; equal scores: lower id first; NaN loses */
     float *gate_weights;     /* [n_tokens, top_k] */
-    int32_t *expert_offsets; /* [n_experts + 1]: sorted rows of expert e are [offsets[e], offsets[e + 1]) */
-    int32_t *row_index;      /* [n_slots]: the slot that sorted row i holds; stable: ascending within an expert */
-    int32_t *slot_row;       /* [n_slots]: the sorted row of slot j; inverse of row_index */
+    int32_t *expert_offsets; /* [n_experts + 1]: sorted rows of expert e are [offsets[e], offsets[e
+                                + 1]) */
+    int32_t *row_index; /* [n_slots]: the slot that sorted row i holds; stable: ascending within an
+                           expert */
+    int32_t *slot_row;  /* [n_slots]: the sorted row of slot j; inverse of row_index */
 } mz_routing;
 
 enum {
-    MZ_KV_PAGE = 64,        /* positions in a page of the KV cache */
-    MZ_MAX_HEAD_DIM = 256,  /* widest attention head */
+    MZ_KV_PAGE = 64,       /* positions in a page of the KV cache */
+    MZ_MAX_HEAD_DIM = 256, /* widest attention head */
 };
 
-/* One layer of a paged KV cache. Page p: keys at k + p * page_stride, [n_kv_heads][head_dim][MZ_KV_PAGE] (transposed, so
- * that one query meets 64 neighbouring positions), values at v + p * page_stride, [n_kv_heads][MZ_KV_PAGE][head_dim]. */
+/* One layer of a paged KV cache. Page p: keys at k + p * page_stride,
+ * [n_kv_heads][head_dim][MZ_KV_PAGE] (transposed, so that one query meets 64 neighbouring
+ * positions), values at v + p * page_stride, [n_kv_heads][MZ_KV_PAGE][head_dim]. */
 typedef struct mz_kv_layer {
     float *k, *v;
-    int64_t page_stride;        /* elements */
+    int64_t page_stride; /* elements */
     int64_t n_kv_heads, head_dim;
-    const int32_t *page_table;  /* [n_sequences, table_stride]: page that holds positions [64 i, 64 i + 64); backend memory */
+    const int32_t *page_table; /* [n_sequences, table_stride]: page that holds positions [64 i, 64 i
+                                  + 64); backend memory */
     int64_t table_stride;
 } mz_kv_layer;
 
-/* Which sequence and position each row of a tensor belongs to. Rows of one sequence are neighbours and ascend. The arrays
- * are in backend memory. */
+/* Which sequence and position each row of a tensor belongs to. Rows of one sequence are neighbours
+ * and ascend. The arrays are in backend memory. */
 typedef struct mz_rows {
     int64_t n_rows;
     const int32_t *sequence; /* [n_rows] row of the page table */
     const int32_t *position; /* [n_rows] 0-based */
 } mz_rows;
 
-/* Cosines and sines of rotary positions, half-split pairs (Su et al. 2021; pairing as in GPT-NeoX). */
+/* Cosines and sines of rotary positions, half-split pairs (Su et al. 2021; pairing as in GPT-NeoX).
+ */
 typedef struct mz_rope_table {
     int64_t n_positions, half_dim; /* half_dim = head_dim / 2 */
     const float *cos, *sin;        /* [n_positions, half_dim], backend memory */
@@ -137,34 +149,43 @@ typedef struct mz_rope_table {
 /* y[t] = W x[t] + b.   y [n_tokens, d_out], x [n_tokens, d_in]. */
 mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 
-/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).   weight [width] f32. */
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_tensor *weight, float eps);
+/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).   weight [width]
+ * f32. */
+mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                         const mz_tensor *weight, float eps);
 
-/* Rotates each head of each row by its position: with half h = head_dim / 2, y_i = x_i cos - x_{i+h} sin and
- * y_{i+h} = x_{i+h} cos + x_i sin.   y, x [n_rows, n_heads * head_dim]; y may be x. Errors: LIMIT for a position
- * outside the table is the caller's duty (positions may be in device memory). */
-mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_rope_table *table, const mz_rows *rows);
+/* Rotates each head of each row by its position: with half h = head_dim / 2, y_i = x_i cos -
+ * x_{i+h} sin and y_{i+h} = x_{i+h} cos + x_i sin.   y, x [n_rows, n_heads * head_dim]; y may be x.
+ * Errors: LIMIT for a position outside the table is the caller's duty (positions may be in device
+ * memory). */
+mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                     const mz_rope_table *table, const mz_rows *rows);
 
 /* y = softmax of each row of x; a row of only -inf gives zeros. */
 mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
 /* y = act(gate) * up, all [n_tokens, width]. */
-mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate, const mz_tensor *up, mz_activation activation);
+mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                 const mz_tensor *up, mz_activation activation);
 
 /* y = a + b. */
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
 
 /* y[i] = x[rows[i]].   y [n, width]; rows [n] i32 in backend memory. */
-mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const int32_t *rows);
+mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                            const int32_t *rows);
 
 /* Writes keys and values of the rows into their pages.   k, v [n_rows, n_kv_heads * head_dim]. */
-mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k, const mz_tensor *v, const mz_rows *rows);
+mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
+                         const mz_tensor *v, const mz_rows *rows);
 
-/* Causal attention of each row over positions 0..position of its sequence, which the cache holds already (Vaswani et
- * al. 2017; grouped heads: Ainslie et al. 2023; softmax computed tile by tile, the score matrix is never stored).
- *   y, q [n_rows, n_heads * head_dim]; n_heads a multiple of n_kv_heads; head h reads kv head h / (n_heads / n_kv_heads).
- * Errors also: UNSUPPORTED for head_dim above MZ_MAX_HEAD_DIM. */
-mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q, const mz_kv_layer *cache, const mz_rows *rows, float scale);
+/* Causal attention of each row over positions 0..position of its sequence, which the cache holds
+ * already (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023; softmax computed tile by tile,
+ * the score matrix is never stored). y, q [n_rows, n_heads * head_dim]; n_heads a multiple of
+ * n_kv_heads; head h reads kv head h / (n_heads / n_kv_heads). Errors also: UNSUPPORTED for
+ * head_dim above MZ_MAX_HEAD_DIM. */
+mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                          const mz_kv_layer *cache, const mz_rows *rows, float scale);
 
 /* Fills expert_ids and gate_weights from routing->logits. */
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
@@ -172,32 +193,40 @@ mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *r
 /* Fills expert_offsets, row_index and slot_row from expert_ids: a stable counting sort. */
 mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing);
 
-/* For each sorted row i of expert e: y[i] = W_e x[r], with r = row_index[i] / top_k if `gather`, else r = i.
- *   y [n_slots, d_out]; x [n_tokens, d_in] or [n_slots, d_in]. */
-mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear_bank *bank, const mz_routing *routing, bool gather);
+/* For each sorted row i of expert e: y[i] = W_e x[r], with r = row_index[i] / top_k if `gather`,
+ * else r = i. y [n_slots, d_out]; x [n_tokens, d_in] or [n_slots, d_in]. */
+mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                               const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
-/* y[t] = sum over ranks k, ascending, of gate_weights[t, k] * expert_out[slot_row[t * top_k + k]], then, where
- * shared_out is given, + sigmoid(shared_logit[t]) * shared_out[t].
- *   y [n_tokens, d_model]; expert_out [n_slots, d_model]; shared_out [n_tokens, d_model] and shared_logit [n_tokens, 1] or both NULL. */
-mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out, const mz_routing *routing, const mz_tensor *shared_out, const mz_tensor *shared_logit);
+/* y[t] = sum over ranks k, ascending, of gate_weights[t, k] * expert_out[slot_row[t * top_k + k]],
+ * then, where shared_out is given, + sigmoid(shared_logit[t]) * shared_out[t]. y [n_tokens,
+ * d_model]; expert_out [n_slots, d_model]; shared_out [n_tokens, d_model] and shared_logit
+ * [n_tokens, 1] or both NULL. */
+mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                        const mz_routing *routing, const mz_tensor *shared_out,
+                        const mz_tensor *shared_logit);
 
 /* ---- Fused ops: a backend's own where it has one, otherwise composed ---- */
 
 /* Gated feed-forward.   y [n_tokens, d_model], x [n_tokens, d_model]. */
-mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn);
+mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                          const mz_gated_ffn *ffn);
 
-/* The whole mixture-of-experts layer; fills `routing` (taken by mz_routing_take) on the way. Nothing is read back to
- * the host. y, x [n_tokens, d_model]. `probe` (NULL: none) receives intermediate results and forces the composition. */
+/* The whole mixture-of-experts layer; fills `routing` (taken by mz_routing_take) on the way.
+ * Nothing is read back to the host. y, x [n_tokens, d_model]. `probe` (NULL: none) receives
+ * intermediate results and forces the composition. */
 typedef struct mz_moe_probe {
     mz_tensor shared_logit; /* [n_tokens, 1], set by the op; absent without shared expert */
     mz_tensor shared_out;   /* [n_tokens, d_model], before the gate */
 } mz_moe_probe;
-mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing, mz_moe_probe *probe);
+mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                    const mz_routing *routing, mz_moe_probe *probe);
 
 /* ---- Helpers for callers ---- */
 
 /* Takes an f32 [n_rows, n_cols] tensor from the arena (data NULL in measure mode). */
-mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what, mz_tensor *out);
+mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what,
+                         mz_tensor *out);
 
 /* Takes `bytes` from the arena. */
 mz_status mz_stream_take_bytes(mz_stream *s, size_t bytes, const char *what, void **out);

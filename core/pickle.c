@@ -3,11 +3,11 @@
 #include <string.h>
 
 enum {
-    MAX_STACK = 1 << 20,          /* values; picklers write containers in batches of 1000 */
+    MAX_STACK = 1 << 20, /* values; picklers write containers in batches of 1000 */
     MAX_TABLE_BYTES = 512 << 20,
-    MAX_GLOBAL_BYTES = 128,       /* of a module or name shown in a message */
-    N_STORAGE_ARGS = 5,           /* "storage", type, key, location, number of elements */
-    N_TENSOR_ARGS = 6,            /* storage, offset, size, stride, requires_grad, hooks */
+    MAX_GLOBAL_BYTES = 128, /* of a module or name shown in a message */
+    N_STORAGE_ARGS = 5,     /* "storage", type, key, location, number of elements */
+    N_TENSOR_ARGS = 6,      /* storage, offset, size, stride, requires_grad, hooks */
 };
 
 /* A global is only ever a row of this table: there is nothing here that a pickle could call. */
@@ -92,7 +92,8 @@ static mz_status push_other(pickle_reader *r) {
 
 static mz_status pop(pickle_reader *r, pickle_value *out) {
     if (r->stack.n == 0 || values(&r->stack)[r->stack.n - 1].kind == VALUE_MARK) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x finds no value on the stack", r->op);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x finds no value on the stack",
+                       r->op);
     }
     *out = values(&r->stack)[--r->stack.n];
     return MZ_OK;
@@ -114,13 +115,15 @@ static mz_status above_mark(pickle_reader *r, size_t *n) {
             return MZ_OK;
         }
     }
-    return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x finds no mark on the stack", r->op);
+    return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x finds no mark on the stack",
+                   r->op);
 }
 
 static mz_status take(pickle_reader *r, uint64_t n, const uint8_t **out) {
     if (n > r->n_bytes - r->pos) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x needs %llu bytes, %zu are left (truncated)",
-                       r->op, (unsigned long long)n, r->n_bytes - r->pos);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT,
+                       "instruction 0x%02x needs %llu bytes, %zu are left (truncated)", r->op,
+                       (unsigned long long)n, r->n_bytes - r->pos);
     }
     *out = r->data + r->pos;
     r->pos += (size_t)n;
@@ -154,8 +157,8 @@ static mz_status op_frame(pickle_reader *r) {
     uint64_t n = 0;
     MZ_TRY(take_uint(r, 8, &n));
     if (n > r->n_bytes - r->pos) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "frame of %llu bytes, %zu are left", (unsigned long long)n,
-                       r->n_bytes - r->pos);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT, "frame of %llu bytes, %zu are left",
+                       (unsigned long long)n, r->n_bytes - r->pos);
     }
     return MZ_OK;
 }
@@ -190,8 +193,8 @@ static mz_status op_long(pickle_reader *r) {
     uint64_t n_bytes = 0;
     MZ_TRY(take_uint(r, 1, &n_bytes));
     if (n_bytes > 8) {
-        return mz_fail(error_of(r), MZ_ERR_LIMIT,
-                       "integer of %llu bytes, the limit is 8", (unsigned long long)n_bytes);
+        return mz_fail(error_of(r), MZ_ERR_LIMIT, "integer of %llu bytes, the limit is 8",
+                       (unsigned long long)n_bytes);
     }
     uint64_t number = 0;
     MZ_TRY(take_uint(r, (size_t)n_bytes, &number));
@@ -208,7 +211,8 @@ static mz_status op_text(pickle_reader *r) {
     const uint8_t *text = NULL;
     MZ_TRY(take_uint(r, n_length, &n));
     MZ_TRY(take(r, n, &text));
-    return push(r, (pickle_value){.kind = VALUE_TEXT, .n = (uint32_t)n, .u.text = (const char *)text});
+    return push(r,
+                (pickle_value){.kind = VALUE_TEXT, .n = (uint32_t)n, .u.text = (const char *)text});
 }
 
 static mz_status op_bytes(pickle_reader *r) {
@@ -224,9 +228,10 @@ static mz_status op_bytes(pickle_reader *r) {
 static mz_status put(pickle_reader *r, uint64_t index) {
     pickle_value v = {0};
     MZ_TRY(top(r, &v));
-    if (index > r->memo.n) { /* picklers number them in order, so that a lone huge index costs nothing */
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "memo entry %llu, expected at most %zu", (unsigned long long)index,
-                       r->memo.n);
+    if (index >
+        r->memo.n) { /* picklers number them in order, so that a lone huge index costs nothing */
+        return mz_fail(error_of(r), MZ_ERR_FORMAT, "memo entry %llu, expected at most %zu",
+                       (unsigned long long)index, r->memo.n);
     }
     if (index < r->memo.n) {
         values(&r->memo)[index] = v;
@@ -249,8 +254,8 @@ static mz_status op_get(pickle_reader *r) {
     uint64_t index = 0;
     MZ_TRY(take_uint(r, r->op == 'h' ? 1 : 4, &index));
     if (index >= r->memo.n) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "memo entry %llu, there are %zu", (unsigned long long)index,
-                       r->memo.n);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT, "memo entry %llu, there are %zu",
+                       (unsigned long long)index, r->memo.n);
     }
     return push(r, values(&r->memo)[index]);
 }
@@ -326,9 +331,11 @@ static pickle_dict_item *items_of(const pickle_reader *r) {
     return r->items.rows;
 }
 
-static mz_status set_item(pickle_reader *r, pickle_value target, pickle_value key, pickle_value item) {
+static mz_status set_item(pickle_reader *r, pickle_value target, pickle_value key,
+                          pickle_value item) {
     if (target.kind != VALUE_DICT) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "sets an item of something that is no dictionary");
+        return mz_fail(error_of(r), MZ_ERR_FORMAT,
+                       "sets an item of something that is no dictionary");
     }
     void *row = NULL;
     MZ_TRY(table_add(r, &r->items, sizeof(pickle_dict_item), &row));
@@ -357,7 +364,8 @@ static mz_status op_set_items(pickle_reader *r) {
     size_t n = 0;
     MZ_TRY(above_mark(r, &n));
     if (n % 2 != 0 || r->stack.n < n + 2) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "sets items from %zu values, expected pairs and a dictionary", n);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT,
+                       "sets items from %zu values, expected pairs and a dictionary", n);
     }
     const size_t base = r->stack.n - n;
     const pickle_value target = values(&r->stack)[base - 2];
@@ -374,14 +382,17 @@ static bool text_equals(const char *text, size_t n, const char *expected) {
     return strlen(expected) == n && memcmp(text, expected, n) == 0;
 }
 
-static mz_status push_global(pickle_reader *r, const char *module, size_t n_module, const char *name, size_t n_name) {
+static mz_status push_global(pickle_reader *r, const char *module, size_t n_module,
+                             const char *name, size_t n_name) {
     for (size_t i = 0; i < sizeof globals / sizeof globals[0]; i++) {
-        if (text_equals(module, n_module, globals[i].module) && text_equals(name, n_name, globals[i].name)) {
+        if (text_equals(module, n_module, globals[i].module) &&
+            text_equals(name, n_name, globals[i].name)) {
             return push(r, (pickle_value){.kind = VALUE_GLOBAL, .u.index = i});
         }
     }
     return mz_fail(error_of(r), MZ_ERR_FORMAT,
-                   "names %.*s.%.*s, which is no part of a table of tensors; a pickle that calls code is refused",
+                   "names %.*s.%.*s, which is no part of a table of tensors; a pickle that calls "
+                   "code is refused",
                    (int)(n_module < MAX_GLOBAL_BYTES ? n_module : MAX_GLOBAL_BYTES), module,
                    (int)(n_name < MAX_GLOBAL_BYTES ? n_name : MAX_GLOBAL_BYTES), name);
 }
@@ -435,15 +446,15 @@ static mz_status op_persistent_id(pickle_reader *r) {
         return bad_arguments(r, "a storage");
     }
     const pickle_value *args = values(&r->pool) + id.u.index;
-    if (args[0].kind != VALUE_TEXT ||
-        !text_equals(args[0].u.text, args[0].n, "storage") ||
-        !(is_global(args[1], GLOBAL_STORAGE) || is_global(args[1], GLOBAL_UNTYPED)) || args[2].kind != VALUE_TEXT ||
-        args[4].kind != VALUE_INT || args[4].u.number < 0) {
+    if (args[0].kind != VALUE_TEXT || !text_equals(args[0].u.text, args[0].n, "storage") ||
+        !(is_global(args[1], GLOBAL_STORAGE) || is_global(args[1], GLOBAL_UNTYPED)) ||
+        args[2].kind != VALUE_TEXT || args[4].kind != VALUE_INT || args[4].u.number < 0) {
         return bad_arguments(r, "a storage");
     }
     void *row = NULL;
     MZ_TRY(table_add(r, &r->storages, sizeof(pickle_storage), &row));
-    *(pickle_storage *)row = (pickle_storage){.key = args[2], .type = args[1].u.index, .size = args[4].u.number};
+    *(pickle_storage *)row =
+        (pickle_storage){.key = args[2], .type = args[1].u.index, .size = args[4].u.number};
     return push(r, (pickle_value){.kind = VALUE_STORAGE, .u.index = r->storages.n - 1});
 }
 
@@ -452,15 +463,16 @@ static mz_status build_tensor(pickle_reader *r, bool has_dtype, pickle_value tup
         return bad_arguments(r, "a tensor");
     }
     const pickle_value *args = values(&r->pool) + tuple.u.index;
-    if (args[0].kind != VALUE_STORAGE ||
-        args[1].kind != VALUE_INT || args[2].kind != VALUE_TUPLE || args[3].kind != VALUE_TUPLE ||
+    if (args[0].kind != VALUE_STORAGE || args[1].kind != VALUE_INT || args[2].kind != VALUE_TUPLE ||
+        args[3].kind != VALUE_TUPLE ||
         (has_dtype && !is_global(args[N_TENSOR_ARGS], GLOBAL_DTYPE))) {
         return bad_arguments(r, "a tensor");
     }
     const size_t storage_row = args[0].u.index;
     const pickle_tensor t = {
         .storage = storage_row,
-        .type = has_dtype ? args[N_TENSOR_ARGS].u.index : ((const pickle_storage *)r->storages.rows)[storage_row].type,
+        .type = has_dtype ? args[N_TENSOR_ARGS].u.index
+                          : ((const pickle_storage *)r->storages.rows)[storage_row].type,
         .offset = args[1].u.number,
         .shape = args[2],
         .stride = args[3],
@@ -501,7 +513,8 @@ static mz_status op_reduce(pickle_reader *r) {
                    globals[function.u.index].module, globals[function.u.index].name);
 }
 
-/* An ordered dictionary carries attributes (the modules' versions), which say nothing about its tensors. */
+/* An ordered dictionary carries attributes (the modules' versions), which say nothing about its
+ * tensors. */
 static mz_status op_build(pickle_reader *r) {
     pickle_value state = {0};
     pickle_value target = {0};
@@ -521,18 +534,22 @@ static mz_status op_calls(pickle_reader *r) {
 }
 
 static const op_function ops[256] = {
-    [0x80] = op_proto,       [0x95] = op_frame,       ['.'] = op_stop,         ['('] = op_mark,
-    ['N'] = push_other,      [0x88] = push_other,     [0x89] = push_other,     ['G'] = op_float,
-    ['J'] = op_int,          ['K'] = op_int,          ['M'] = op_int,          [0x8a] = op_long,
-    ['X'] = op_text,         [0x8c] = op_text,        [0x8d] = op_text,        ['B'] = op_bytes,
-    ['C'] = op_bytes,        ['q'] = op_put,          ['r'] = op_put,          [0x94] = op_memoize,
-    ['h'] = op_get,          ['j'] = op_get,          ['t'] = op_tuple,        [')'] = op_small_tuple,
-    [0x85] = op_small_tuple, [0x86] = op_small_tuple, [0x87] = op_small_tuple, [']'] = op_list,
-    ['a'] = op_append,       ['e'] = op_appends,      ['}'] = push_dict,       ['s'] = op_set_item,
-    ['u'] = op_set_items,    ['c'] = op_global,       [0x93] = op_stack_global, ['Q'] = op_persistent_id,
-    ['R'] = op_reduce,       ['b'] = op_build,        ['i'] = op_calls,        ['o'] = op_calls,
-    [0x81] = op_calls,       [0x92] = op_calls,       [0x82] = op_calls,       [0x83] = op_calls,
-    [0x84] = op_calls,       ['P'] = op_calls,
+    [0x80] = op_proto,       [0x95] = op_frame,        ['.'] = op_stop,
+    ['('] = op_mark,         ['N'] = push_other,       [0x88] = push_other,
+    [0x89] = push_other,     ['G'] = op_float,         ['J'] = op_int,
+    ['K'] = op_int,          ['M'] = op_int,           [0x8a] = op_long,
+    ['X'] = op_text,         [0x8c] = op_text,         [0x8d] = op_text,
+    ['B'] = op_bytes,        ['C'] = op_bytes,         ['q'] = op_put,
+    ['r'] = op_put,          [0x94] = op_memoize,      ['h'] = op_get,
+    ['j'] = op_get,          ['t'] = op_tuple,         [')'] = op_small_tuple,
+    [0x85] = op_small_tuple, [0x86] = op_small_tuple,  [0x87] = op_small_tuple,
+    [']'] = op_list,         ['a'] = op_append,        ['e'] = op_appends,
+    ['}'] = push_dict,       ['s'] = op_set_item,      ['u'] = op_set_items,
+    ['c'] = op_global,       [0x93] = op_stack_global, ['Q'] = op_persistent_id,
+    ['R'] = op_reduce,       ['b'] = op_build,         ['i'] = op_calls,
+    ['o'] = op_calls,        [0x81] = op_calls,        [0x92] = op_calls,
+    [0x82] = op_calls,       [0x83] = op_calls,        [0x84] = op_calls,
+    ['P'] = op_calls,
 };
 
 mz_status mz_pickle_run(pickle_reader *r) {
@@ -542,14 +559,15 @@ mz_status mz_pickle_run(pickle_reader *r) {
         MZ_TRY(take(r, 1, &op));
         r->op = *op;
         if (ops[r->op] == NULL) {
-            return mz_fail(error_of(r), MZ_ERR_FORMAT, "instruction 0x%02x is no part of a table of tensors", r->op);
+            return mz_fail(error_of(r), MZ_ERR_FORMAT,
+                           "instruction 0x%02x is no part of a table of tensors", r->op);
         }
         MZ_TRY(ops[r->op](r));
     }
     if (r->stack.n != 1 || r->pos != r->n_bytes) {
-        return mz_fail(error_of(r), MZ_ERR_FORMAT, "ends with %zu values and %zu bytes left, expected 1 and 0",
-                       r->stack.n, r->n_bytes - r->pos);
+        return mz_fail(error_of(r), MZ_ERR_FORMAT,
+                       "ends with %zu values and %zu bytes left, expected 1 and 0", r->stack.n,
+                       r->n_bytes - r->pos);
     }
     return MZ_OK;
 }
-

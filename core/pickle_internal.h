@@ -8,7 +8,9 @@
 extern "C" {
 #endif
 
-enum { PICKLE_MAX_NAME_BYTES = 2048 }; /* of a tensor's name with those of the dictionaries around it */
+enum {
+    PICKLE_MAX_NAME_BYTES = 2048
+}; /* of a tensor's name with those of the dictionaries around it */
 
 typedef enum pickle_global_kind {
     GLOBAL_DICT,
@@ -16,7 +18,7 @@ typedef enum pickle_global_kind {
     GLOBAL_TENSOR_DTYPE, /* dtype is the argument after the hooks */
     GLOBAL_PARAMETER,
     GLOBAL_STORAGE,
-    GLOBAL_UNTYPED,      /* storage whose size is in bytes */
+    GLOBAL_UNTYPED, /* storage whose size is in bytes */
     GLOBAL_DTYPE,
 } pickle_global_kind;
 
@@ -43,7 +45,7 @@ typedef enum pickle_kind {
 
 typedef struct pickle_value {
     pickle_kind kind;
-    uint32_t n;           /* text: bytes; tuple: items */
+    uint32_t n; /* text: bytes; tuple: items */
     union {
         int64_t number;   /* int */
         const char *text; /* in the pickle, not NUL-terminated */
@@ -59,28 +61,28 @@ typedef struct pickle_table {
 } pickle_table;
 
 typedef struct pickle_dict {
-    size_t first;   /* row of its first item plus 1, 0 for none */
+    size_t first; /* row of its first item plus 1, 0 for none */
     size_t last;
-    bool reached;   /* while collecting: its tensors have their names */
+    bool reached; /* while collecting: its tensors have their names */
 } pickle_dict;
 
 typedef struct pickle_dict_item {
     pickle_value key;
     pickle_value item;
-    size_t next;    /* row of the next item plus 1 */
+    size_t next; /* row of the next item plus 1 */
 } pickle_dict_item;
 
 typedef struct pickle_storage {
     pickle_value key; /* text */
-    size_t type;    /* row of globals */
-    int64_t size;   /* elements; bytes when untyped */
+    size_t type;      /* row of globals */
+    int64_t size;     /* elements; bytes when untyped */
 } pickle_storage;
 
 typedef struct pickle_tensor {
-    size_t storage; /* row of storages */
-    size_t type;    /* row of globals that gives the dtype */
-    int64_t offset; /* elements */
-    pickle_value shape;    /* tuples */
+    size_t storage;     /* row of storages */
+    size_t type;        /* row of globals that gives the dtype */
+    int64_t offset;     /* elements */
+    pickle_value shape; /* tuples */
     pickle_value stride;
 } pickle_tensor;
 
@@ -89,7 +91,7 @@ typedef struct pickle_reader {
     const uint8_t *data;
     size_t n_bytes;
     size_t pos;
-    size_t op_pos;  /* of the instruction being read */
+    size_t op_pos; /* of the instruction being read */
     uint8_t op;
     bool done;
     pickle_table stack, memo, pool; /* of value */
@@ -103,8 +105,8 @@ typedef struct pickle_reader {
 /* Row `index` of the table of globals. */
 const pickle_global *mz_pickle_global_at(size_t index);
 
-/* Reads the instructions to the end; the document is then the only value on r->stack. Errors: as mz_pickle_read,
- * without the file's name. */
+/* Reads the instructions to the end; the document is then the only value on r->stack. Errors: as
+ * mz_pickle_read, without the file's name. */
 mz_status mz_pickle_run(pickle_reader *r);
 
 #ifdef __cplusplus

@@ -3,8 +3,9 @@
 #include <time.h>
 
 static const char *const names[MZ_OP_COUNT] = {
-    "linear",   "rms_norm",  "rope",  "softmax",  "gated_activation", "add",     "gather_rows", "kv_write",
-    "attention", "route", "dispatch", "grouped_linear",   "combine", "gated_ffn",   "moe",
+    "linear",   "rms_norm",       "rope",     "softmax",   "gated_activation",
+    "add",      "gather_rows",    "kv_write", "attention", "route",
+    "dispatch", "grouped_linear", "combine",  "gated_ffn", "moe",
 };
 
 const char *mz_op_name(mz_op_id op) {

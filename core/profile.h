@@ -9,9 +9,22 @@ extern "C" {
 #endif
 
 typedef enum mz_op_id {
-    MZ_OP_LINEAR = 0, MZ_OP_RMS_NORM, MZ_OP_ROPE, MZ_OP_SOFTMAX, MZ_OP_GATED_ACTIVATION, MZ_OP_ADD, MZ_OP_GATHER_ROWS,
-    MZ_OP_KV_WRITE, MZ_OP_ATTENTION, MZ_OP_ROUTE, MZ_OP_DISPATCH, MZ_OP_GROUPED_LINEAR, MZ_OP_COMBINE, MZ_OP_GATED_FFN,
-    MZ_OP_MOE, MZ_OP_COUNT
+    MZ_OP_LINEAR = 0,
+    MZ_OP_RMS_NORM,
+    MZ_OP_ROPE,
+    MZ_OP_SOFTMAX,
+    MZ_OP_GATED_ACTIVATION,
+    MZ_OP_ADD,
+    MZ_OP_GATHER_ROWS,
+    MZ_OP_KV_WRITE,
+    MZ_OP_ATTENTION,
+    MZ_OP_ROUTE,
+    MZ_OP_DISPATCH,
+    MZ_OP_GROUPED_LINEAR,
+    MZ_OP_COMBINE,
+    MZ_OP_GATED_FFN,
+    MZ_OP_MOE,
+    MZ_OP_COUNT
 } mz_op_id;
 
 /* Attached to a stream by its owner. Times exclude nested ops: a composed op charges its parts. */
@@ -19,7 +32,7 @@ typedef struct mz_profile {
     struct {
         int64_t n_calls;
         double seconds;
-        double flops;      /* multiply and add counted as two */
+        double flops; /* multiply and add counted as two */
     } ops[MZ_OP_COUNT];
 } mz_profile;
 

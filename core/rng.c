@@ -41,7 +41,8 @@ float mz_rng_normal(uint64_t seed, uint64_t stream, uint64_t index) {
     mz_rng_block(seed, stream, index / 4, words);
     /* Words (0, 1) give values 0 and 1 of the block, words (2, 3) values 2 and 3. */
     const uint32_t *pair = words + (index % 4 & 2);
-    const double u = ((double)pair[0] + 0.5) * 0x1p-32; /* never 0, so that the logarithm is finite */
+    const double u =
+        ((double)pair[0] + 0.5) * 0x1p-32; /* never 0, so that the logarithm is finite */
     const double radius = sqrt(-2.0 * log(u));
     const double angle = two_pi * ((double)pair[1] * 0x1p-32);
     return (float)(radius * (index % 2 == 0 ? cos(angle) : sin(angle)));

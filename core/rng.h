@@ -1,5 +1,6 @@
-/* Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): value i of stream (seed, stream) is a pure function
- * of its arguments, so that results depend neither on threads nor on the order of asking. */
+/* Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): value i of stream (seed,
+ * stream) is a pure function of its arguments, so that results depend neither on threads nor on the
+ * order of asking. */
 #ifndef MZ_CORE_RNG_H
 #define MZ_CORE_RNG_H
 

@@ -1,6 +1,7 @@
 /* Status codes and the error message that travels with them.
  *
- * A function that can fail returns mz_status and, on failure, has written one line into the caller's mz_error. */
+ * A function that can fail returns mz_status and, on failure, has written one line into the
+ * caller's mz_error. */
 #ifndef MZ_CORE_STATUS_H
 #define MZ_CORE_STATUS_H
 
@@ -24,10 +25,11 @@ typedef enum mz_status {
 
 enum { MZ_ERROR_BYTES = 2048 };
 
-/* The last error. Created by the caller (usually inside an mz_context), owned by one thread at a time. */
+/* The last error. Created by the caller (usually inside an mz_context), owned by one thread at a
+ * time. */
 typedef struct mz_error {
-    mz_status status;              /* MZ_OK until something failed */
-    char message[MZ_ERROR_BYTES];  /* one line, NUL-terminated, without a final newline */
+    mz_status status;             /* MZ_OK until something failed */
+    char message[MZ_ERROR_BYTES]; /* one line, NUL-terminated, without a final newline */
 } mz_error;
 
 #if defined(__GNUC__)
@@ -36,8 +38,9 @@ typedef struct mz_error {
 #define MZ_PRINTF(format_index, first_arg)
 #endif
 
-/* Records `status` and the formatted message in `err` (NULL: only returns) and returns `status`. Control characters
- * in the message are replaced by '?', so that a hostile file name or tensor name cannot break the line. */
+/* Records `status` and the formatted message in `err` (NULL: only returns) and returns `status`.
+ * Control characters in the message are replaced by '?', so that a hostile file name or tensor name
+ * cannot break the line. */
 mz_status mz_fail(mz_error *err, mz_status status, const char *format, ...) MZ_PRINTF(3, 4);
 
 /* Puts "PREFIX: " in front of the message in `err` and returns its status. */

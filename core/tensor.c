@@ -65,7 +65,8 @@ mz_tensor mz_tensor_1d(mz_dtype dtype, int64_t n, void *data) {
 }
 
 mz_tensor mz_tensor_2d(mz_dtype dtype, int64_t n_rows, int64_t n_cols, void *data) {
-    return (mz_tensor){.dtype = dtype, .n_dims = 2, .shape = {n_rows, n_cols}, .ld = n_cols, .data = data};
+    return (mz_tensor){
+        .dtype = dtype, .n_dims = 2, .shape = {n_rows, n_cols}, .ld = n_cols, .data = data};
 }
 
 static void *offset(const mz_tensor *t, int64_t n_elements) {

@@ -22,13 +22,15 @@ typedef enum mz_dtype {
     MZ_DTYPE_COUNT
 } mz_dtype;
 
-/* One row a type. Conversions are exact where the type allows and round to nearest, ties to even, otherwise. */
+/* One row a type. Conversions are exact where the type allows and round to nearest, ties to even,
+ * otherwise. */
 typedef struct mz_dtype_info {
-    const char *name;     /* "f32" */
-    int block_len;        /* elements in a block; 1 for plain types */
-    int block_bytes;      /* bytes in a block */
-    bool is_float;        /* may hold weights */
-    void (*to_f32)(float *dst, const void *src, int64_t n);   /* NULL where meaningless; src may be unaligned */
+    const char *name; /* "f32" */
+    int block_len;    /* elements in a block; 1 for plain types */
+    int block_bytes;  /* bytes in a block */
+    bool is_float;    /* may hold weights */
+    void (*to_f32)(float *dst, const void *src,
+                   int64_t n); /* NULL where meaningless; src may be unaligned */
     void (*from_f32)(void *dst, const float *src, int64_t n); /* NULL where meaningless */
 } mz_dtype_info;
 
@@ -36,8 +38,9 @@ const mz_dtype_info *mz_dtype_get(mz_dtype dtype);
 
 enum { MZ_MAX_DIMS = 4 };
 
-/* A view; never owns memory. Rows are `ld` elements apart, the elements of a row are contiguous. All dimensions but
- * the last are folded into rows: rows = shape[0] * ... * shape[n_dims - 2] (1 for n_dims 1). */
+/* A view; never owns memory. Rows are `ld` elements apart, the elements of a row are contiguous.
+ * All dimensions but the last are folded into rows: rows = shape[0] * ... * shape[n_dims - 2] (1
+ * for n_dims 1). */
 typedef struct mz_tensor {
     mz_dtype dtype;
     int n_dims;                 /* 1 to 4; 0 marks an absent tensor */

@@ -16,26 +16,29 @@
 
 /* How a run works.
  *
- * The caller describes the loop in plain members of the pool, then publishes it by storing the number of chunks in
- * `n_untaken`. A thread takes a chunk by counting `n_untaken` down, and reads the description only after it got one:
- * the run cannot end before that chunk is finished, so the description cannot change under it. A thread that comes
- * late finds 0, or chunks of a later run, and both are right: nothing ties it to the run it was woken for.
- * `n_unfinished` counts chunks not yet done; the caller waits for it, that is only for chunks that somebody holds.
+ * The caller describes the loop in plain members of the pool, then publishes it by storing the
+ * number of chunks in `n_untaken`. A thread takes a chunk by counting `n_untaken` down, and reads
+ * the description only after it got one: the run cannot end before that chunk is finished, so the
+ * description cannot change under it. A thread that comes late finds 0, or chunks of a later run,
+ * and both are right: nothing ties it to the run it was woken for. `n_unfinished` counts chunks not
+ * yet done; the caller waits for it, that is only for chunks that somebody holds.
  *
- * A thread with nothing to do spins, then parks. Each thread watches how much of its time it was ready to run and had
- * no core, because another process had it. A thread that stands still with a chunk in its hands holds up all the
- * others, at each run anew; so a worker that saw it happen leaves the pool for some tens of milliseconds, and when the
- * caller saw it, it sends a worker away: there is a core for each of the rest then. */
+ * A thread with nothing to do spins, then parks. Each thread watches how much of its time it was
+ * ready to run and had no core, because another process had it. A thread that stands still with a
+ * chunk in its hands holds up all the others, at each run anew; so a worker that saw it happen
+ * leaves the pool for some tens of milliseconds, and when the caller saw it, it sends a worker
+ * away: there is a core for each of the rest then. */
 
 enum {
     LINE_BYTES = 64,
-    SPINS_PER_CLOCK = 16,       /* pauses between two looks at the clock */
-    SPIN_NS = 50000,            /* then an idle thread parks */
-    WATCH_NS = 1000000,         /* shortest time between two looks at the time lost */
-    LOST_NS = 200000,           /* time without a core in one watch that is noticeable, */
-    LOST_SHARE = 4,             /* and it must be more than 1 / LOST_SHARE of that watch */
-    ABSENCE_MIN_NS = 20000000,  /* first absence of a worker; */
-    ABSENCE_MAX_NS = 160000000, /* it doubles up to this while the reason recurs soon after the return */
+    SPINS_PER_CLOCK = 16,      /* pauses between two looks at the clock */
+    SPIN_NS = 50000,           /* then an idle thread parks */
+    WATCH_NS = 1000000,        /* shortest time between two looks at the time lost */
+    LOST_NS = 200000,          /* time without a core in one watch that is noticeable, */
+    LOST_SHARE = 4,            /* and it must be more than 1 / LOST_SHARE of that watch */
+    ABSENCE_MIN_NS = 20000000, /* first absence of a worker; */
+    ABSENCE_MAX_NS =
+        160000000, /* it doubles up to this while the reason recurs soon after the return */
 };
 
 /* Where one thread sleeps and others wake it. */
@@ -56,7 +59,7 @@ typedef struct watch {
 /* A thread of the pool. Aligned so that no two share a cache line. */
 typedef struct pool_worker {
     alignas(LINE_BYTES) mz_pool *pool;
-    int thread;                        /* number passed to tasks */
+    int thread; /* number passed to tasks */
     parker parker;
     atomic_int cpu;                    /* where it runs chunks; -1 while it does not */
     atomic_bool absent;                /* takes no chunks and parks at once; ended by the caller */
@@ -98,7 +101,8 @@ static int64_t now_ns(void) {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
-/* Tells the processor that this is a spinning loop: saves power, and the sibling thread of the core gets more of it. */
+/* Tells the processor that this is a spinning loop: saves power, and the sibling thread of the core
+ * gets more of it. */
 static void pause_cpu(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __asm__ volatile("pause");
@@ -107,8 +111,9 @@ static void pause_cpu(void) {
 #endif
 }
 
-/* Announces sleep. The caller of this then looks once more whether there is a reason to stay awake: whoever gives a
- * reason does so before looking at `asleep`, and both are sequentially consistent, so one of the two sees the other. */
+/* Announces sleep. The caller of this then looks once more whether there is a reason to stay awake:
+ * whoever gives a reason does so before looking at `asleep`, and both are sequentially consistent,
+ * so one of the two sees the other. */
 static void park_prepare(parker *p) {
     atomic_store(&p->asleep, 1);
 }
@@ -133,8 +138,8 @@ static void unpark(parker *p) {
 /* Takes one chunk. Returns how many were left before it, 0 when there was none. */
 static int64_t take_chunk(mz_pool *pool) {
     int64_t n = atomic_load_explicit(&pool->n_untaken, memory_order_relaxed);
-    while (n > 0 && !atomic_compare_exchange_weak_explicit(&pool->n_untaken, &n, n - 1, memory_order_acquire,
-                                                           memory_order_relaxed)) {
+    while (n > 0 && !atomic_compare_exchange_weak_explicit(
+                        &pool->n_untaken, &n, n - 1, memory_order_acquire, memory_order_relaxed)) {
     }
     return n;
 }
@@ -158,7 +163,8 @@ static int64_t run_chunks(mz_pool *pool, int thread) {
 static void watch_reset(watch *w, int64_t now) {
     struct rusage usage = {0};
     (void)getrusage(RUSAGE_THREAD, &usage);
-    *w = (watch){.at_ns = now, .cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID), .n_switches = usage.ru_nivcsw};
+    *w = (watch){
+        .at_ns = now, .cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID), .n_switches = usage.ru_nivcsw};
 }
 
 /* What happens between the two does not count. */
@@ -172,8 +178,9 @@ static void watch_continue(watch *w) {
     w->cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - w->pause_cpu_ns;
 }
 
-/* Returns whether the calling thread lost its core for a noticeable part of the time since the last look. Time that
- * it slept, waiting for a page from the disk for instance, is not lost: then the system did not switch it away. */
+/* Returns whether the calling thread lost its core for a noticeable part of the time since the last
+ * look. Time that it slept, waiting for a page from the disk for instance, is not lost: then the
+ * system did not switch it away. */
 static bool watch_look(watch *w) {
     const int64_t now = now_ns();
     const int64_t passed_ns = now - w->at_ns;
@@ -183,7 +190,8 @@ static bool watch_look(watch *w) {
     const watch before = *w;
     watch_reset(w, now);
     const int64_t lost_ns = passed_ns - before.parked_ns - (w->cpu_ns - before.cpu_ns);
-    return w->n_switches > before.n_switches && lost_ns > LOST_NS && lost_ns > passed_ns / LOST_SHARE;
+    return w->n_switches > before.n_switches && lost_ns > LOST_NS &&
+           lost_ns > passed_ns / LOST_SHARE;
 }
 
 /* Sends a worker away, longer than the last time if that was just now. */
@@ -200,10 +208,12 @@ static void worker_leave(pool_worker *worker) {
 
 static bool worker_has_work(const pool_worker *worker) {
     const mz_pool *pool = worker->pool;
-    return atomic_load(&pool->stop) || (!atomic_load(&worker->absent) && atomic_load(&pool->n_untaken) > 0);
+    return atomic_load(&pool->stop) ||
+           (!atomic_load(&worker->absent) && atomic_load(&pool->n_untaken) > 0);
 }
 
-/* Spins while that may pay: in a pass, and not on the core that the caller needs. Returns whether there is work now. */
+/* Spins while that may pay: in a pass, and not on the core that the caller needs. Returns whether
+ * there is work now. */
 static bool worker_spin(const pool_worker *worker) {
     const mz_pool *pool = worker->pool;
     const int64_t end_ns = now_ns() + pool->spin_ns;
@@ -219,9 +229,9 @@ static bool worker_spin(const pool_worker *worker) {
     return false;
 }
 
-/* Moves off the caller's core: there the two would only take turns. In a virtual machine the kernel takes a halted
- * processor for one that the host has taken away, and wakes a worker on the caller's although another one is idle;
- * once moved, it stays. */
+/* Moves off the caller's core: there the two would only take turns. In a virtual machine the kernel
+ * takes a halted processor for one that the host has taken away, and wakes a worker on the caller's
+ * although another one is idle; once moved, it stays. */
 static void worker_move_off(int cpu) {
     cpu_set_t allowed;
     cpu_set_t others;
@@ -284,7 +294,8 @@ static void *worker_main(void *arg) {
     return NULL;
 }
 
-/* Starts a worker with all signals blocked: they are for the program's own threads. Returns an errno value. */
+/* Starts a worker with all signals blocked: they are for the program's own threads. Returns an
+ * errno value. */
 static int start_worker(pool_worker *worker) {
     sigset_t all;
     sigset_t before;
@@ -300,7 +311,8 @@ static int start_worker(pool_worker *worker) {
 
 mz_status mz_pool_create(mz_context *ctx, int n_threads, mz_pool **out) {
     if (n_threads < 1) {
-        return mz_fail(&ctx->error, MZ_ERR_ARG, "thread pool: %d threads, at least 1 is needed", n_threads);
+        return mz_fail(&ctx->error, MZ_ERR_ARG, "thread pool: %d threads, at least 1 is needed",
+                       n_threads);
     }
     const size_t bytes = sizeof(mz_pool) + ((size_t)n_threads - 1) * sizeof(pool_worker);
     void *memory = NULL;
@@ -326,8 +338,8 @@ mz_status mz_pool_create(mz_context *ctx, int n_threads, mz_pool **out) {
         const int code = start_worker(worker);
         if (code != 0) {
             mz_pool_destroy(ctx, pool);
-            return mz_fail(&ctx->error, MZ_ERR_IO, "thread pool: cannot start thread %d of %d: %s", i + 2, n_threads,
-                           strerror(code));
+            return mz_fail(&ctx->error, MZ_ERR_IO, "thread pool: cannot start thread %d of %d: %s",
+                           i + 2, n_threads, strerror(code));
         }
         pool->n_workers++;
     }
@@ -373,7 +385,8 @@ void mz_pool_end(mz_pool *pool) {
     }
 }
 
-/* Wakes as many workers as can get a chunk beside the caller; calls absent ones back whose time is over. */
+/* Wakes as many workers as can get a chunk beside the caller; calls absent ones back whose time is
+ * over. */
 static void wake_workers(mz_pool *pool, int64_t n_chunks) {
     int64_t n_wanted = n_chunks - 1;
     for (int i = 0; i < pool->n_workers && n_wanted > 0; i++) {

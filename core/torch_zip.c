@@ -1,5 +1,6 @@
-/* PyTorch's file format since 1.6: a zip archive of uncompressed members NAME/data.pkl and NAME/data/KEY, one member a
- * storage. Records follow PKWARE's APPNOTE 6.3.9, sections 4.3 and 4.5.3. */
+/* PyTorch's file format since 1.6: a zip archive of uncompressed members NAME/data.pkl and
+ * NAME/data/KEY, one member a storage. Records follow PKWARE's APPNOTE 6.3.9, sections 4.3
+ * and 4.5.3. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ enum {
 };
 
 typedef struct member {
-    const char *name;    /* in the file, not NUL-terminated */
+    const char *name; /* in the file, not NUL-terminated */
     size_t name_bytes;
     size_t local_offset; /* of its header */
     size_t data_offset;
@@ -38,7 +39,7 @@ typedef struct archive {
     size_t directory_offset;
     size_t directory_bytes;
     size_t n_members;
-    member *members;     /* sorted by name */
+    member *members;            /* sorted by name */
     char root[MAX_MEMBER_NAME]; /* NAME of the members with its slash */
 } archive;
 
@@ -62,8 +63,9 @@ static mz_status damaged(const archive *a, const char *what) {
 static mz_status not_a_zip(const archive *a) {
     const uint8_t *data = a->file->data;
     if (a->file->n_bytes >= 2 && data[0] == 0x80 && data[1] == 2) {
-        return mz_fail(error_of(a), MZ_ERR_UNSUPPORTED,
-                       "is in the format before PyTorch 1.6; load and save it with a newer PyTorch");
+        return mz_fail(
+            error_of(a), MZ_ERR_UNSUPPORTED,
+            "is in the format before PyTorch 1.6; load and save it with a newer PyTorch");
     }
     return mz_fail(error_of(a), MZ_ERR_FORMAT,
                    "is no PyTorch file: no zip archive ends in its %zu bytes (truncated?)",
@@ -83,7 +85,8 @@ static mz_status find_end(const archive *a, size_t *offset) {
 }
 
 /* One number of the end record, of which the zip64 record has a wider copy. */
-static mz_status merge(const archive *a, uint64_t narrow, uint64_t all_ones, uint64_t wide, uint64_t *out) {
+static mz_status merge(const archive *a, uint64_t narrow, uint64_t all_ones, uint64_t wide,
+                       uint64_t *out) {
     if (narrow != all_ones && narrow != wide) {
         return damaged(a, "its two end records contradict each other");
     }
@@ -101,7 +104,8 @@ static mz_status read_end(archive *a) {
     if (end >= LOCATOR64_BYTES && get(p - LOCATOR64_BYTES, 4) == SIGNATURE_LOCATOR64) {
         const uint64_t at = get(p - LOCATOR64_BYTES + 8, 8);
         const size_t locator = end - LOCATOR64_BYTES;
-        if (locator < END64_BYTES || at > locator - END64_BYTES || get(a->file->data + at, 4) != SIGNATURE_END64) {
+        if (locator < END64_BYTES || at > locator - END64_BYTES ||
+            get(a->file->data + at, 4) != SIGNATURE_END64) {
             return damaged(a, "its zip64 end record is not where it should be");
         }
         const uint8_t *q = a->file->data + at;
@@ -120,7 +124,8 @@ static mz_status read_end(archive *a) {
                        (unsigned long long)n_members, MAX_MEMBERS);
     }
     if (n_members * CENTRAL_BYTES > bytes) {
-        return mz_fail(error_of(a), MZ_ERR_FORMAT, "zip archive: %llu members in a directory of %llu bytes",
+        return mz_fail(error_of(a), MZ_ERR_FORMAT,
+                       "zip archive: %llu members in a directory of %llu bytes",
                        (unsigned long long)n_members, (unsigned long long)bytes);
     }
     a->n_members = (size_t)n_members;
@@ -129,8 +134,10 @@ static mz_status read_end(archive *a) {
     return MZ_OK;
 }
 
-/* Replaces the fields that are all ones by those of the zip64 extra field, where they stand in this order. */
-static mz_status read_extra64(const archive *a, const uint8_t *extra, size_t n_extra, uint64_t *fields[3]) {
+/* Replaces the fields that are all ones by those of the zip64 extra field, where they stand in this
+ * order. */
+static mz_status read_extra64(const archive *a, const uint8_t *extra, size_t n_extra,
+                              uint64_t *fields[3]) {
     size_t pos = 0;
     while (n_extra - pos >= 4) {
         const uint64_t id = get(extra + pos, 2);
@@ -163,7 +170,8 @@ static mz_status locate(const archive *a, uint64_t offset, uint64_t n_bytes, mem
     const size_t limit = a->directory_offset;
     const uint8_t *data = a->file->data;
     const int n_name = (int)m->name_bytes;
-    if (offset > limit || limit - offset < LOCAL_BYTES || get(data + offset, 4) != SIGNATURE_LOCAL) {
+    if (offset > limit || limit - offset < LOCAL_BYTES ||
+        get(data + offset, 4) != SIGNATURE_LOCAL) {
         return mz_fail(error_of(a), MZ_ERR_FORMAT,
                        "zip archive: member %.*s: no header at byte %llu", n_name, m->name,
                        (unsigned long long)offset);
@@ -172,11 +180,13 @@ static mz_status locate(const archive *a, uint64_t offset, uint64_t n_bytes, mem
     const size_t n_local_name = (size_t)get(p + 26, 2);
     const size_t skip = LOCAL_BYTES + n_local_name + (size_t)get(p + 28, 2);
     if (skip > limit - offset || n_bytes > limit - offset - skip) {
-        return mz_fail(error_of(a), MZ_ERR_FORMAT,
-                       "zip archive: member %.*s: %llu bytes at %llu reach beyond the data, which ends at %zu",
-                       n_name, m->name, (unsigned long long)n_bytes, (unsigned long long)offset, limit);
+        return mz_fail(
+            error_of(a), MZ_ERR_FORMAT,
+            "zip archive: member %.*s: %llu bytes at %llu reach beyond the data, which ends at %zu",
+            n_name, m->name, (unsigned long long)n_bytes, (unsigned long long)offset, limit);
     }
-    if (get(p + 8, 2) != 0 || n_local_name != m->name_bytes || memcmp(p + LOCAL_BYTES, m->name, m->name_bytes) != 0) {
+    if (get(p + 8, 2) != 0 || n_local_name != m->name_bytes ||
+        memcmp(p + LOCAL_BYTES, m->name, m->name_bytes) != 0) {
         return mz_fail(error_of(a), MZ_ERR_FORMAT,
                        "zip archive: member %.*s: its header at byte %llu names something else",
                        n_name, m->name, (unsigned long long)offset);
@@ -202,14 +212,16 @@ static mz_status read_member(const archive *a, size_t *pos, member *m) {
     }
     m->name = (const char *)p + CENTRAL_BYTES;
     if (m->name_bytes >= MAX_MEMBER_NAME) {
-        return mz_fail(error_of(a), MZ_ERR_LIMIT, "zip archive: a member's name has %zu bytes, the limit is %d",
-                       m->name_bytes, MAX_MEMBER_NAME - 1);
+        return mz_fail(error_of(a), MZ_ERR_LIMIT,
+                       "zip archive: a member's name has %zu bytes, the limit is %d", m->name_bytes,
+                       MAX_MEMBER_NAME - 1);
     }
     const uint64_t method = get(p + 10, 2);
     if (method != 0 || (get(p + 8, 2) & 1) != 0) {
-        return mz_fail(error_of(a), MZ_ERR_UNSUPPORTED,
-                       "zip archive: member %.*s is compressed or encrypted (method %llu), expected it stored",
-                       (int)m->name_bytes, m->name, (unsigned long long)method);
+        return mz_fail(
+            error_of(a), MZ_ERR_UNSUPPORTED,
+            "zip archive: member %.*s is compressed or encrypted (method %llu), expected it stored",
+            (int)m->name_bytes, m->name, (unsigned long long)method);
     }
     uint64_t n_bytes = get(p + 24, 4);
     uint64_t n_compressed = get(p + 20, 4);
@@ -219,7 +231,8 @@ static mz_status read_member(const archive *a, size_t *pos, member *m) {
     if (n_bytes != n_compressed) {
         return mz_fail(error_of(a), MZ_ERR_FORMAT,
                        "zip archive: member %.*s is stored, but its sizes are %llu and %llu",
-                       (int)m->name_bytes, m->name, (unsigned long long)n_bytes, (unsigned long long)n_compressed);
+                       (int)m->name_bytes, m->name, (unsigned long long)n_bytes,
+                       (unsigned long long)n_compressed);
     }
     *pos += n_record;
     return locate(a, offset, n_bytes, m);
@@ -296,7 +309,8 @@ static mz_status find_root(archive *a) {
     const member *found = NULL;
     for (size_t i = 0; i < a->n_members; i++) {
         const member *m = &a->members[i];
-        if (m->name_bytes > n_suffix && memcmp(m->name + m->name_bytes - n_suffix, suffix, n_suffix) == 0 &&
+        if (m->name_bytes > n_suffix &&
+            memcmp(m->name + m->name_bytes - n_suffix, suffix, n_suffix) == 0 &&
             memchr(m->name, '/', m->name_bytes - n_suffix) == NULL) {
             if (found != NULL) {
                 return damaged(a, "has two members data.pkl");
@@ -315,16 +329,18 @@ static mz_status find_root(archive *a) {
 
 static mz_status add_tensor(void *self, const mz_pickle_tensor *t) {
     archive *a = self;
-    const int n_key = (int)(t->storage_key_bytes < MAX_MEMBER_NAME ? t->storage_key_bytes : MAX_MEMBER_NAME);
+    const int n_key =
+        (int)(t->storage_key_bytes < MAX_MEMBER_NAME ? t->storage_key_bytes : MAX_MEMBER_NAME);
     const member *m = find(a, "data/", t->storage_key, t->storage_key_bytes);
     if (m == NULL) {
         return mz_fail(error_of(a), MZ_ERR_FORMAT,
-                       "tensor %s: its storage %sdata/%.*s is not in the archive", t->name,
-                       a->root, n_key, t->storage_key);
+                       "tensor %s: its storage %sdata/%.*s is not in the archive", t->name, a->root,
+                       n_key, t->storage_key);
     }
     if (m->n_bytes < t->storage_bytes) {
-        return mz_fail(error_of(a), MZ_ERR_FORMAT, "tensor %s: its storage %sdata/%.*s has %zu bytes, expected %zu",
-                       t->name, a->root, n_key, t->storage_key, m->n_bytes, t->storage_bytes);
+        return mz_fail(error_of(a), MZ_ERR_FORMAT,
+                       "tensor %s: its storage %sdata/%.*s has %zu bytes, expected %zu", t->name,
+                       a->root, n_key, t->storage_key, m->n_bytes, t->storage_bytes);
     }
     mz_weight_entry entry = {
         .data = a->file->data + m->data_offset + t->offset_bytes,
@@ -342,13 +358,14 @@ static mz_status read_archive(archive *a) {
     MZ_TRY(read_directory(a));
     MZ_TRY(find_root(a));
     const member *order = find(a, "byteorder", "", 0);
-    if (order != NULL && (order->n_bytes != sizeof little - 1 ||
-                          memcmp(a->file->data + order->data_offset, little, sizeof little - 1) != 0)) {
+    if (order != NULL &&
+        (order->n_bytes != sizeof little - 1 ||
+         memcmp(a->file->data + order->data_offset, little, sizeof little - 1) != 0)) {
         return mz_fail(error_of(a), MZ_ERR_UNSUPPORTED, "byte order is not little");
     }
     const member *pickle = find(a, "data.pkl", "", 0);
-    return mz_pickle_read(a->list->ctx, "data.pkl", a->file->data + pickle->data_offset, pickle->n_bytes,
-                          add_tensor, a);
+    return mz_pickle_read(a->list->ctx, "data.pkl", a->file->data + pickle->data_offset,
+                          pickle->n_bytes, add_tensor, a);
 }
 
 mz_status mz_torch_zip_read(mz_weight_list *list, const mz_weight_file *file) {

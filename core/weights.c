@@ -30,7 +30,7 @@ struct mz_weights {
     shard *shards;
     size_t n_shards;
     size_t capacity;
-    mz_weight_list list;  /* sorted by name once open */
+    mz_weight_list list; /* sorted by name once open */
     notes missing;
     notes deviating;
     bool copy_failed;
@@ -50,10 +50,12 @@ bool mz_weight_n_bytes(mz_dtype dtype, const int64_t *shape, int n_dims, size_t 
 
 mz_status mz_weight_list_add(mz_weight_list *list, const char *name, const mz_weight_entry *entry) {
     if (list->n >= MZ_WEIGHTS_MAX_TENSORS) {
-        return mz_fail(&list->ctx->error, MZ_ERR_LIMIT, "more than %d tensors", MZ_WEIGHTS_MAX_TENSORS);
+        return mz_fail(&list->ctx->error, MZ_ERR_LIMIT, "more than %d tensors",
+                       MZ_WEIGHTS_MAX_TENSORS);
     }
     void *entries = list->entries;
-    MZ_TRY(mz_grow(list->ctx, &entries, &list->capacity, list->n + 1, sizeof *entry, "tensor table"));
+    MZ_TRY(
+        mz_grow(list->ctx, &entries, &list->capacity, list->n + 1, sizeof *entry, "tensor table"));
     list->entries = entries;
     char *copy = NULL;
     MZ_TRY(mz_strdup(list->ctx, name, &copy));
@@ -87,7 +89,8 @@ static bool is_lfs_pointer(const mz_map *map) {
 /* Maps a file of tensors and reads its header. Takes `path` over, also on failure. */
 static mz_status add_shard(mz_weights *w, char *path) {
     void *shards = w->shards;
-    const mz_status status = mz_grow(w->ctx, &shards, &w->capacity, w->n_shards + 1, sizeof *w->shards, "shard table");
+    const mz_status status =
+        mz_grow(w->ctx, &shards, &w->capacity, w->n_shards + 1, sizeof *w->shards, "shard table");
     w->shards = shards;
     if (status != MZ_OK) {
         mz_free(w->ctx, path);
@@ -96,11 +99,14 @@ static mz_status add_shard(mz_weights *w, char *path) {
     shard *s = &w->shards[w->n_shards++];
     *s = (shard){.path = path};
     MZ_TRY(mz_map_open(w->ctx, path, &s->map));
-    const mz_weight_file file = {
-        .path = path, .data = s->map.data, .n_bytes = s->map.bytes, .index = (int32_t)(w->n_shards - 1)};
+    const mz_weight_file file = {.path = path,
+                                 .data = s->map.data,
+                                 .n_bytes = s->map.bytes,
+                                 .index = (int32_t)(w->n_shards - 1)};
     if (is_lfs_pointer(&s->map)) {
         return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
-                       "%s: is a Git LFS pointer, the weights themselves were not downloaded", path);
+                       "%s: is a Git LFS pointer, the weights themselves were not downloaded",
+                       path);
     }
     if (ends_with(path, ".safetensors")) {
         return mz_safetensors_read(&w->list, &file);
@@ -108,8 +114,9 @@ static mz_status add_shard(mz_weights *w, char *path) {
     if (ends_with(path, ".bin") || ends_with(path, ".pt")) {
         return mz_torch_zip_read(&w->list, &file);
     }
-    return mz_fail(&w->ctx->error, MZ_ERR_UNSUPPORTED,
-                   "%s: is no checkpoint by its name, expected .safetensors, .bin, .pt or .index.json", path);
+    return mz_fail(
+        &w->ctx->error, MZ_ERR_UNSUPPORTED,
+        "%s: is no checkpoint by its name, expected .safetensors, .bin, .pt or .index.json", path);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -162,26 +169,29 @@ static int by_file(const void *a, const void *b) {
 
 static mz_status check_shard_name(mz_weights *w, const char *tensor, const char *name) {
     if (name == NULL) {
-        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT, "%s: weight_map: the file of tensor %s is no string", w->path,
-                       tensor);
-    }
-    if (name[0] == '\0' || strchr(name, '/') != NULL || strchr(name, '\\') != NULL || strcmp(name, "..") == 0 ||
-        strcmp(name, ".") == 0) {
         return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
-                       "%s: weight_map: file \"%s\" of tensor %s, expected a name without folders", w->path, name,
-                       tensor);
+                       "%s: weight_map: the file of tensor %s is no string", w->path, tensor);
+    }
+    if (name[0] == '\0' || strchr(name, '/') != NULL || strchr(name, '\\') != NULL ||
+        strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
+        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
+                       "%s: weight_map: file \"%s\" of tensor %s, expected a name without folders",
+                       w->path, name, tensor);
     }
     return MZ_OK;
 }
 
-static mz_status read_weight_map(mz_weights *w, const json_t *document, index_row **out, size_t *n_out) {
+static mz_status read_weight_map(mz_weights *w, const json_t *document, index_row **out,
+                                 size_t *n_out) {
     json_t *map = json_object_get(document, "weight_map");
     const size_t n = json_object_size(map);
     if (!json_is_object(map)) {
-        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT, "%s: weight_map is missing or no object", w->path);
+        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT, "%s: weight_map is missing or no object",
+                       w->path);
     }
     if (n > MZ_WEIGHTS_MAX_TENSORS) {
-        return mz_fail(&w->ctx->error, MZ_ERR_LIMIT, "%s: weight_map has %zu tensors, the limit is %d", w->path, n,
+        return mz_fail(&w->ctx->error, MZ_ERR_LIMIT,
+                       "%s: weight_map has %zu tensors, the limit is %d", w->path, n,
                        MZ_WEIGHTS_MAX_TENSORS);
     }
     void *memory = NULL;
@@ -192,7 +202,7 @@ static mz_status read_weight_map(mz_weights *w, const json_t *document, index_ro
     size_t i = 0;
     const char *tensor = NULL;
     json_t *value = NULL;
-    json_object_foreach (map, tensor, value) {
+    json_object_foreach(map, tensor, value) {
         rows[i] = (index_row){.tensor = tensor, .file = json_string_value(value)};
         MZ_TRY(check_shard_name(w, tensor, rows[i].file));
         i++;
@@ -213,15 +223,15 @@ static mz_status open_shards(mz_weights *w, index_row *rows, size_t n) {
         if (i == 0 || strcmp(rows[i - 1].file, rows[i].file) != 0) {
             char *path = NULL;
             if (w->n_shards >= MZ_WEIGHTS_MAX_FILES) {
-                status = mz_fail(&w->ctx->error, MZ_ERR_LIMIT,
-                                 "%s: more than %d files", w->path, MZ_WEIGHTS_MAX_FILES);
+                status = mz_fail(&w->ctx->error, MZ_ERR_LIMIT, "%s: more than %d files", w->path,
+                                 MZ_WEIGHTS_MAX_FILES);
                 break;
             }
             status = mz_path_join(w->ctx, dir, rows[i].file, &path);
             if (status == MZ_OK && !mz_file_exists(path)) {
                 mz_free(w->ctx, path);
-                status = mz_fail(&w->ctx->error, MZ_ERR_MISSING,
-                                 "%s: its file %s does not exist", w->path, rows[i].file);
+                status = mz_fail(&w->ctx->error, MZ_ERR_MISSING, "%s: its file %s does not exist",
+                                 w->path, rows[i].file);
             } else if (status == MZ_OK) {
                 status = add_shard(w, path);
             }
@@ -236,8 +246,9 @@ static mz_status check_index(mz_weights *w, const index_row *rows, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const mz_weight_entry *e = find(w, rows[i].tensor);
         if (e == NULL || e->file != rows[i].shard) {
-            return mz_fail(&w->ctx->error, MZ_ERR_FORMAT, "%s: tensor %s should be in %s, which lacks it", w->path,
-                           rows[i].tensor, rows[i].file);
+            return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
+                           "%s: tensor %s should be in %s, which lacks it", w->path, rows[i].tensor,
+                           rows[i].file);
         }
     }
     return MZ_OK;
@@ -265,8 +276,8 @@ static mz_status open_index(mz_weights *w) {
 
 /* Replaces the folder in w->path by the weight file that is in it. */
 static mz_status find_in_folder(mz_weights *w) {
-    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                                        "pytorch_model.bin.index.json"};
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char *path = NULL;
         MZ_TRY(mz_path_join(w->ctx, w->path, names[i], &path));
@@ -278,8 +289,8 @@ static mz_status find_in_folder(mz_weights *w) {
         mz_free(w->ctx, path);
     }
     return mz_fail(&w->ctx->error, MZ_ERR_MISSING,
-                   "%s: no weights in this folder, expected %s, %s, %s or %s", w->path, names[0], names[1], names[2],
-                   names[3]);
+                   "%s: no weights in this folder, expected %s, %s, %s or %s", w->path, names[0],
+                   names[1], names[2], names[3]);
 }
 
 static mz_status open_weights(mz_weights *w) {
@@ -341,7 +352,8 @@ static void note(notes *list, const char *format, ...) {
     }
     va_list args;
     va_start(args, format);
-    const int n = vsnprintf(list->text + list->used + n_separator, left - n_separator, format, args);
+    const int n =
+        vsnprintf(list->text + list->used + n_separator, left - n_separator, format, args);
     va_end(args);
     if (n < 0 || (size_t)n >= left - n_separator) {
         list->text[list->used] = '\0';
@@ -375,7 +387,8 @@ static mz_tensor tensor_of(const mz_weight_entry *e) {
     return t;
 }
 
-static mz_status get(mz_weights *w, const char *name, const int64_t *shape, int n_dims, bool any_type, mz_tensor *out) {
+static mz_status get(mz_weights *w, const char *name, const int64_t *shape, int n_dims,
+                     bool any_type, mz_tensor *out) {
     mz_weight_entry *e = find(w, name);
     if (e == NULL) {
         note(&w->missing, "%s", name);
@@ -383,13 +396,15 @@ static mz_status get(mz_weights *w, const char *name, const int64_t *shape, int 
         return MZ_OK;
     }
     e->asked = true;
-    const bool same_shape = e->n_dims == n_dims && memcmp(e->shape, shape, (size_t)n_dims * sizeof *shape) == 0;
+    const bool same_shape =
+        e->n_dims == n_dims && memcmp(e->shape, shape, (size_t)n_dims * sizeof *shape) == 0;
     const mz_dtype_info *info = mz_dtype_get(e->dtype);
     if (!same_shape || (!any_type && !info->is_float)) {
         char actual[128];
         char expected[128];
         note(&w->deviating, "%s is %s %s, expected %s %s (in %s)", name, info->name,
-             mz_shape_text(actual, sizeof actual, e->shape, e->n_dims), any_type ? "any type" : "f32, f16 or bf16",
+             mz_shape_text(actual, sizeof actual, e->shape, e->n_dims),
+             any_type ? "any type" : "f32, f16 or bf16",
              mz_shape_text(expected, sizeof expected, shape, n_dims), w->shards[e->file].path);
         *out = (mz_tensor){0}; /* not before: `shape` may lie in it */
         return MZ_OK;
@@ -399,11 +414,13 @@ static mz_status get(mz_weights *w, const char *name, const int64_t *shape, int 
     return MZ_OK;
 }
 
-mz_status mz_weights_get(mz_weights *weights, const char *name, const int64_t *shape, int n_dims, mz_tensor *out) {
+mz_status mz_weights_get(mz_weights *weights, const char *name, const int64_t *shape, int n_dims,
+                         mz_tensor *out) {
     return get(weights, name, shape, n_dims, false, out);
 }
 
-mz_status mz_weights_get_any(mz_weights *weights, const char *name, const int64_t *shape, int n_dims, mz_tensor *out) {
+mz_status mz_weights_get_any(mz_weights *weights, const char *name, const int64_t *shape,
+                             int n_dims, mz_tensor *out) {
     return get(weights, name, shape, n_dims, true, out);
 }
 
@@ -431,14 +448,15 @@ static void describe(char *text, size_t size, const notes *list, const char *wha
     if (list->n > list->n_shown) {
         (void)snprintf(more, sizeof more, " and %lld more", (long long)(list->n - list->n_shown));
     }
-    (void)snprintf(text + used, size - used, "%s%lld %s: %s%s", used > 0 ? "; " : "", (long long)list->n, what,
-                   list->text, more);
+    (void)snprintf(text + used, size - used, "%s%lld %s: %s%s", used > 0 ? "; " : "",
+                   (long long)list->n, what, list->text, more);
 }
 
 mz_status mz_weights_finish(mz_weights *weights) {
     mz_error *err = &weights->ctx->error;
     if (weights->copy_failed) {
-        return mz_fail(err, MZ_ERR_NOMEM, "%s: out of memory for the copy of an unaligned tensor", weights->path);
+        return mz_fail(err, MZ_ERR_NOMEM, "%s: out of memory for the copy of an unaligned tensor",
+                       weights->path);
     }
     notes extra = {0};
     for (size_t i = 0; i < weights->list.n; i++) {
@@ -454,7 +472,8 @@ mz_status mz_weights_finish(mz_weights *weights) {
         return MZ_OK;
     }
     const bool lacking = weights->missing.n + weights->deviating.n > 0;
-    return mz_fail(err, lacking ? MZ_ERR_MISSING : MZ_ERR_FORMAT, "%s: tensors: %s", weights->path, text);
+    return mz_fail(err, lacking ? MZ_ERR_MISSING : MZ_ERR_FORMAT, "%s: tensors: %s", weights->path,
+                   text);
 }
 
 /* --- listing --- */
@@ -465,9 +484,8 @@ int64_t mz_weights_count(const mz_weights *weights) {
 
 mz_status mz_weights_at(const mz_weights *weights, int64_t i, const char **name, mz_tensor *out) {
     if (i < 0 || i >= mz_weights_count(weights)) {
-        return mz_fail(&weights->ctx->error, MZ_ERR_ARG,
-                       "%s: tensor number %lld of %lld", weights->path, (long long)i,
-                       (long long)mz_weights_count(weights));
+        return mz_fail(&weights->ctx->error, MZ_ERR_ARG, "%s: tensor number %lld of %lld",
+                       weights->path, (long long)i, (long long)mz_weights_count(weights));
     }
     *name = weights->list.entries[i].name;
     *out = tensor_of(&weights->list.entries[i]);

@@ -8,7 +8,8 @@ static const mz_rows *out_rows_of(const mz_block_call *call) {
 }
 
 /* Rows of `x` that the call wants back: x itself, or a gathered copy. */
-static mz_status wanted_rows(mz_stream *s, mz_tensor *out, const mz_tensor *x, const mz_block_call *call) {
+static mz_status wanted_rows(mz_stream *s, mz_tensor *out, const mz_tensor *x,
+                             const mz_block_call *call) {
     if (call->out_rows == NULL) {
         *out = *x;
         return MZ_OK;
@@ -18,7 +19,8 @@ static mz_status wanted_rows(mz_stream *s, mz_tensor *out, const mz_tensor *x, c
 }
 
 /* Keys and values of all rows into the cache. */
-static mz_status fill_cache(mz_stream *s, const mz_tensor *normed, const mz_block *block, const mz_block_call *call) {
+static mz_status fill_cache(mz_stream *s, const mz_tensor *normed, const mz_block *block,
+                            const mz_block_call *call) {
     const size_t mark = mz_stream_mark(s);
     const int64_t n = normed->shape[0];
     const int64_t width = block->n_kv_heads * block->head_dim;
@@ -39,7 +41,8 @@ static mz_status fill_cache(mz_stream *s, const mz_tensor *normed, const mz_bloc
 }
 
 /* out = W_o attention(rope(W_q normed)). */
-static mz_status attend(mz_stream *s, const mz_tensor *out, const mz_tensor *normed, const mz_block *block, const mz_block_call *call) {
+static mz_status attend(mz_stream *s, const mz_tensor *out, const mz_tensor *normed,
+                        const mz_block *block, const mz_block_call *call) {
     const size_t mark = mz_stream_mark(s);
     const int64_t n = normed->shape[0];
     const int64_t width = block->n_heads * block->head_dim;
@@ -58,16 +61,19 @@ static mz_status attend(mz_stream *s, const mz_tensor *out, const mz_tensor *nor
     return mz_trace_record(call->trace, s, call->layer, "attn_out", out);
 }
 
-static mz_status record_routing(mz_stream *s, const mz_routing *routing, const mz_block_call *call) {
-    const mz_tensor ids = mz_tensor_2d(MZ_DTYPE_I32, routing->n_tokens, routing->top_k, routing->expert_ids);
-    const mz_tensor weights = mz_tensor_2d(MZ_DTYPE_F32, routing->n_tokens, routing->top_k, routing->gate_weights);
+static mz_status record_routing(mz_stream *s, const mz_routing *routing,
+                                const mz_block_call *call) {
+    const mz_tensor ids =
+        mz_tensor_2d(MZ_DTYPE_I32, routing->n_tokens, routing->top_k, routing->expert_ids);
+    const mz_tensor weights =
+        mz_tensor_2d(MZ_DTYPE_F32, routing->n_tokens, routing->top_k, routing->gate_weights);
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "router_logits", &routing->logits));
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "expert_ids", &ids));
     return mz_trace_record(call->trace, s, call->layer, "gate_weights", &weights);
 }
 
-static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor *normed, const mz_block *block,
-                             const mz_block_call *call) {
+static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor *normed,
+                             const mz_block *block, const mz_block_call *call) {
     const size_t mark = mz_stream_mark(s);
     const bool inside = call->trace != NULL && call->trace->inside_moe;
     mz_routing routing;
@@ -76,14 +82,16 @@ static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor
     MZ_TRY(mz_op_moe(s, out, normed, &block->moe, &routing, inside ? &probe : NULL));
     MZ_TRY(record_routing(s, &routing, call));
     if (inside && block->moe.has_shared) {
-        MZ_TRY(mz_trace_record(call->trace, s, call->layer, "shared_gate_logit", &probe.shared_logit));
+        MZ_TRY(
+            mz_trace_record(call->trace, s, call->layer, "shared_gate_logit", &probe.shared_logit));
         MZ_TRY(mz_trace_record(call->trace, s, call->layer, "shared_out", &probe.shared_out));
     }
     mz_stream_release(s, mark);
     return MZ_OK;
 }
 
-mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_block *block, const mz_block_call *call) {
+mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                           const mz_block *block, const mz_block_call *call) {
     const size_t mark = mz_stream_mark(s);
     const int64_t d = x->shape[1];
     const int64_t n_out = out_rows_of(call)->n_rows;

@@ -10,10 +10,10 @@ enum { MZ_MAX_EXPERTS = 1024 };
 typedef struct mz_router_kind_info {
     mz_router_kind kind;
     const char *name;
-    const char *scores;         /* what is compared */
-    const char *weights;        /* what the chosen experts are weighted with */
-    bool renormalised;          /* chosen weights sum to 1 */
-    bool has_capacity;          /* slots may be dropped */
+    const char *scores;  /* what is compared */
+    const char *weights; /* what the chosen experts are weighted with */
+    bool renormalised;   /* chosen weights sum to 1 */
+    bool has_capacity;   /* slots may be dropped */
 } mz_router_kind_info;
 
 const mz_router_kind_info *mz_router_kind_get(mz_router_kind kind);

@@ -1,6 +1,7 @@
 #include "experts/trace.h"
 
-mz_status mz_trace_record(const mz_trace *trace, mz_stream *s, int layer, const char *name, const mz_tensor *tensor) {
+mz_status mz_trace_record(const mz_trace *trace, mz_stream *s, int layer, const char *name,
+                          const mz_tensor *tensor) {
     if (trace == NULL || s->arena.measure) {
         return MZ_OK;
     }

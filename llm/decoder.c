@@ -3,7 +3,7 @@
 /* The batch's index arrays in backend memory. */
 typedef struct device_batch {
     mz_rows rows;
-    bool all;                 /* every row is wanted; the rest is unused then */
+    bool all; /* every row is wanted; the rest is unused then */
     mz_rows out_rows;
     const int32_t *out_index;
 } device_batch;
@@ -32,8 +32,9 @@ static mz_status upload_batch(mz_stream *s, const mz_batch *batch, device_batch 
     return upload_i32(s, batch->out_position, batch->n_out, &out->out_rows.position);
 }
 
-mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x, const mz_decoder *decoder, const mz_batch *batch,
-                             mz_kv_cache *cache, const mz_rope_table *rope, const mz_trace *trace) {
+mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
+                             const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
+                             const mz_rope_table *rope, const mz_trace *trace) {
     const size_t mark = mz_stream_mark(s);
     device_batch device = {0};
     mz_tensor states[2]; /* blocks read one and write the other */

@@ -9,8 +9,8 @@ static int64_t page_elements(const mz_kv_cache_config *c) {
 
 static bool total_bytes(const mz_kv_cache_config *c, size_t *out) {
     size_t n = 0;
-    return mz_size_mul((size_t)page_elements(c), (size_t)c->n_pages, &n) && mz_size_mul(n, (size_t)c->n_layers, &n) &&
-           mz_size_mul(n, sizeof(float), out);
+    return mz_size_mul((size_t)page_elements(c), (size_t)c->n_pages, &n) &&
+           mz_size_mul(n, (size_t)c->n_layers, &n) && mz_size_mul(n, sizeof(float), out);
 }
 
 static size_t table_bytes(const mz_kv_cache_config *c) {
@@ -26,7 +26,8 @@ static mz_status allocate(mz_stream *s, mz_kv_cache *c) {
     c->data = data;
     MZ_TRY(mz_calloc(s->ctx, 1, table_bytes(&c->config), "page table", &table));
     c->table = table;
-    MZ_TRY(mz_calloc(s->ctx, (size_t)c->config.max_sequences, sizeof(int64_t), "sequence lengths", &n_positions));
+    MZ_TRY(mz_calloc(s->ctx, (size_t)c->config.max_sequences, sizeof(int64_t), "sequence lengths",
+                     &n_positions));
     c->n_positions = n_positions;
     if (s->backend->host_memory) {
         c->device_table = c->table;
@@ -40,7 +41,9 @@ static mz_status allocate(mz_stream *s, mz_kv_cache *c) {
 mz_status mz_kv_cache_create(mz_stream *s, const mz_kv_cache_config *config, mz_kv_cache *out) {
     mz_kv_cache c = {.config = *config};
     if (!total_bytes(config, &c.bytes)) {
-        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "KV cache: %lld pages are more than memory can address", (long long)config->n_pages);
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT,
+                       "KV cache: %lld pages are more than memory can address",
+                       (long long)config->n_pages);
     }
     const mz_status status = allocate(s, &c);
     if (status != MZ_OK) {
@@ -70,12 +73,14 @@ void mz_kv_cache_reset(mz_kv_cache *cache) {
     cache->n_used = 0;
 }
 
-mz_status mz_kv_cache_extend(mz_stream *s, mz_kv_cache *cache, int64_t sequence, int64_t n_positions) {
+mz_status mz_kv_cache_extend(mz_stream *s, mz_kv_cache *cache, int64_t sequence,
+                             int64_t n_positions) {
     const mz_kv_cache_config *c = &cache->config;
     int64_t have = (cache->n_positions[sequence] + MZ_KV_PAGE - 1) / MZ_KV_PAGE;
     const int64_t need = (n_positions + MZ_KV_PAGE - 1) / MZ_KV_PAGE;
     if (need > c->max_pages_per_sequence || need - have > c->n_pages - cache->n_used) {
-        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "KV cache: %lld positions do not fit (%lld of %lld pages are used)",
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT,
+                       "KV cache: %lld positions do not fit (%lld of %lld pages are used)",
                        (long long)n_positions, (long long)cache->n_used, (long long)c->n_pages);
     }
     for (; have < need; have++) {

@@ -9,22 +9,24 @@ typedef struct mz_kv_cache_config {
     int64_t n_layers, n_kv_heads, head_dim;
     int64_t max_sequences;
     int64_t max_pages_per_sequence;
-    int64_t n_pages;               /* in all, shared by the sequences */
+    int64_t n_pages; /* in all, shared by the sequences */
 } mz_kv_cache_config;
 
 /* Created by mz_kv_cache_create for one session, used by its thread. */
 typedef struct mz_kv_cache {
     mz_kv_cache_config config;
-    float *data;                   /* backend memory: [n_layers][n_pages][keys, values] */
+    float *data; /* backend memory: [n_layers][n_pages][keys, values] */
     size_t bytes;
-    int32_t *table;                /* host: [max_sequences, max_pages_per_sequence] */
-    int32_t *device_table;         /* the same in backend memory; equal to `table` where that is host memory */
-    int64_t *n_positions;          /* host: [max_sequences] positions that have a page or part of one */
-    int64_t n_used;                /* pages given out */
-    bool table_changed;            /* since the last upload */
+    int32_t *table; /* host: [max_sequences, max_pages_per_sequence] */
+    int32_t
+        *device_table; /* the same in backend memory; equal to `table` where that is host memory */
+    int64_t *n_positions; /* host: [max_sequences] positions that have a page or part of one */
+    int64_t n_used;       /* pages given out */
+    bool table_changed;   /* since the last upload */
 } mz_kv_cache;
 
-/* Errors: NOMEM, LIMIT (sizes that overflow), DEVICE. Pages are committed when they are first written. */
+/* Errors: NOMEM, LIMIT (sizes that overflow), DEVICE. Pages are committed when they are first
+ * written. */
 mz_status mz_kv_cache_create(mz_stream *s, const mz_kv_cache_config *config, mz_kv_cache *out);
 void mz_kv_cache_destroy(mz_stream *s, mz_kv_cache *cache);
 
@@ -32,7 +34,8 @@ void mz_kv_cache_destroy(mz_stream *s, mz_kv_cache *cache);
 void mz_kv_cache_reset(mz_kv_cache *cache);
 
 /* Gives `sequence` pages for positions up to n_positions - 1. Errors: LIMIT. */
-mz_status mz_kv_cache_extend(mz_stream *s, mz_kv_cache *cache, int64_t sequence, int64_t n_positions);
+mz_status mz_kv_cache_extend(mz_stream *s, mz_kv_cache *cache, int64_t sequence,
+                             int64_t n_positions);
 
 /* Brings the page table to the backend if it changed; call once before a pass. Errors: DEVICE. */
 mz_status mz_kv_cache_sync(mz_stream *s, mz_kv_cache *cache);

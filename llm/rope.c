@@ -13,18 +13,21 @@ static void fill(float *cos_out, float *sin_out, int64_t n_positions, int64_t ha
     }
 }
 
-mz_status mz_rope_table_take(mz_stream *s, int64_t n_positions, int64_t head_dim, double theta, mz_rope_table *out) {
+mz_status mz_rope_table_take(mz_stream *s, int64_t n_positions, int64_t head_dim, double theta,
+                             mz_rope_table *out) {
     const int64_t half = head_dim / 2;
     const size_t bytes = (size_t)n_positions * (size_t)half * sizeof(float);
     void *cosines = NULL;
     void *sines = NULL;
     void *staging = NULL;
     if (n_positions > 1 << 24) {
-        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "%lld positions, at most %d are possible", (long long)n_positions, 1 << 24);
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT, "%lld positions, at most %d are possible",
+                       (long long)n_positions, 1 << 24);
     }
     MZ_TRY(mz_stream_take_bytes(s, bytes, "rotary cosines", &cosines));
     MZ_TRY(mz_stream_take_bytes(s, bytes, "rotary sines", &sines));
-    *out = (mz_rope_table){.n_positions = n_positions, .half_dim = half, .cos = cosines, .sin = sines};
+    *out =
+        (mz_rope_table){.n_positions = n_positions, .half_dim = half, .cos = cosines, .sin = sines};
     if (s->arena.measure) {
         return MZ_OK;
     }

@@ -27,11 +27,12 @@ mz_distance mz_distance_f32(const float *actual, const float *expected, int64_t 
     return d;
 }
 
-void mz_assert_close(const char *what, const float *actual, const float *expected, int64_t n, double bound) {
+void mz_assert_close(const char *what, const float *actual, const float *expected, int64_t n,
+                     double bound) {
     const mz_distance d = mz_distance_f32(actual, expected, n);
     if (d.n_nonfinite > 0 || !(d.relative_l2 <= bound)) {
-        fail_msg("%s: max abs %.3g, relative L2 %.3g (bound %.1g), %lld not finite", what, d.max_abs, d.relative_l2,
-                 bound, (long long)d.n_nonfinite);
+        fail_msg("%s: max abs %.3g, relative L2 %.3g (bound %.1g), %lld not finite", what,
+                 d.max_abs, d.relative_l2, bound, (long long)d.n_nonfinite);
     }
 }
 
@@ -45,7 +46,8 @@ void mz_op_streams_open(mz_op_streams *out, size_t arena_bytes) {
     *out = (mz_op_streams){0};
     const mz_isa best = mz_isa_detect();
     for (int i = 0; i / MZ_TEST_THREADS <= (int)best; i++) {
-        const mz_context_options options = {.n_threads = i % MZ_TEST_THREADS + 1, .isa = (mz_isa)(i / MZ_TEST_THREADS)};
+        const mz_context_options options = {.n_threads = i % MZ_TEST_THREADS + 1,
+                                            .isa = (mz_isa)(i / MZ_TEST_THREADS)};
         mz_context *ctx = &out->contexts[i];
         mz_assert_ok(ctx, mz_context_init(ctx, &options));
         mz_assert_ok(ctx, mz_stream_open(ctx, mz_backend_cpu(), arena_bytes, &out->cpu[i]));
@@ -74,7 +76,8 @@ static void run_clean(mz_stream *s, mz_op_run run, const void *arg, float *out, 
     mz_arena_release(&s->arena, mark);
 }
 
-void mz_check_op(mz_op_streams *streams, const char *what, mz_op_run run, const void *arg, int64_t n_out, double bound) {
+void mz_check_op(mz_op_streams *streams, const char *what, mz_op_run run, const void *arg,
+                 int64_t n_out, double bound) {
     const size_t n_bytes = (size_t)n_out * sizeof(float);
     float *results = malloc(3 * n_bytes + 1);
     assert_non_null(results);
@@ -84,8 +87,8 @@ void mz_check_op(mz_op_streams *streams, const char *what, mz_op_run run, const 
     run_clean(&streams->reference, run, arg, expected, n_out);
     for (int i = 0; i < streams->n_cpu; i++) {
         char name[160];
-        (void)snprintf(name, sizeof name, "%s, %s, %d threads", what, mz_isa_name((mz_isa)(i / MZ_TEST_THREADS)),
-                       i % MZ_TEST_THREADS + 1);
+        (void)snprintf(name, sizeof name, "%s, %s, %d threads", what,
+                       mz_isa_name((mz_isa)(i / MZ_TEST_THREADS)), i % MZ_TEST_THREADS + 1);
         run_clean(&streams->cpu[i], run, arg, actual, n_out);
         mz_assert_close(name, actual, expected, n_out, bound);
         if (i % MZ_TEST_THREADS == 0) {

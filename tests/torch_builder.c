@@ -96,11 +96,12 @@ void mz_pickle_one(mz_bytes *b, const char *name, const mz_pickle_spec *spec) {
     mz_bytes_add(b, "s.", 2);
 }
 
-size_t mz_zip_member(mz_bytes *archive, mz_bytes *directory, const char *name, const void *data, size_t n) {
+size_t mz_zip_member(mz_bytes *archive, mz_bytes *directory, const char *name, const void *data,
+                     size_t n) {
     const size_t offset = archive->n;
     mz_bytes_uint(archive, 0x04034b50, 4);
-    mz_bytes_uint(archive, 0, 8);  /* version, flags, method, time */
-    mz_bytes_uint(archive, 0, 6);  /* date, checksum */
+    mz_bytes_uint(archive, 0, 8); /* version, flags, method, time */
+    mz_bytes_uint(archive, 0, 6); /* date, checksum */
     mz_bytes_uint(archive, n, 4);
     mz_bytes_uint(archive, n, 4);
     mz_bytes_uint(archive, strlen(name), 2);

@@ -40,8 +40,10 @@ void mz_pickle_tensor_value(mz_bytes *b, const mz_pickle_spec *spec);
 /* A whole pickle: a dictionary with the one tensor `name`. */
 void mz_pickle_one(mz_bytes *b, const char *name, const mz_pickle_spec *spec);
 
-/* Appends a member to an archive and its record to `directory`; the offset of its header is returned. */
-size_t mz_zip_member(mz_bytes *archive, mz_bytes *directory, const char *name, const void *data, size_t n);
+/* Appends a member to an archive and its record to `directory`; the offset of its header is
+ * returned. */
+size_t mz_zip_member(mz_bytes *archive, mz_bytes *directory, const char *name, const void *data,
+                     size_t n);
 
 /* Appends the directory and the end record, which counts n_members. */
 void mz_zip_end(mz_bytes *archive, const mz_bytes *directory, size_t n_members);

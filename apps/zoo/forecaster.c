@@ -10,9 +10,11 @@
 #include "llm/rope.h"
 
 enum {
-    PASS_ROWS = 1024,            /* rows of one pass: bounds the activations, and long contexts enter in such chunks */
-    BATCH_POSITIONS = 8192,      /* positions of one batch: bounds the KV cache; a single longer series is a batch of its own */
-    MAX_POSITIONS = 1 << 18,     /* context + horizon */
+    PASS_ROWS =
+        1024, /* rows of one pass: bounds the activations, and long contexts enter in such chunks */
+    BATCH_POSITIONS = 8192,  /* positions of one batch: bounds the KV cache; a single longer series
+                                is a batch of its own */
+    MAX_POSITIONS = 1 << 18, /* context + horizon */
     MIN_DEFAULT_CONTEXT = 64,
     SHORT_SERIES = 16,
 };
@@ -21,16 +23,16 @@ enum {
 typedef struct track {
     mz_forecast_item *item;
     mz_series_scale scale;
-    const float *feed;      /* rows still to enter */
+    const float *feed; /* rows still to enter */
     int64_t n_feed;
-    int64_t position;       /* of feed[0] */
-    float *predicted;       /* [horizon] scaled */
+    int64_t position; /* of feed[0] */
+    float *predicted; /* [horizon] scaled */
 } track;
 
 /* What a session can hold. */
 typedef struct capacity {
-    int64_t n_rows, n_out;              /* of a pass */
-    int64_t n_sequences, n_positions;   /* positions per sequence */
+    int64_t n_rows, n_out;            /* of a pass */
+    int64_t n_sequences, n_positions; /* positions per sequence */
     int64_t n_pages;
 } capacity;
 
@@ -40,15 +42,15 @@ typedef struct pass {
     float *values;
     int32_t *sequence, *position;
     int32_t *out_index, *out_sequence, *out_position;
-    float *out;             /* [n_rows, longest head] what the head emitted */
+    float *out; /* [n_rows, longest head] what the head emitted */
 } pass;
 
 struct mz_forecaster {
     mz_context *ctx;
     mz_forecaster_parts parts;
     mz_profile *profile;
-    bool keep;              /* the session keeps its activations */
-    capacity capacity;      /* of the session; all 0 without one */
+    bool keep;         /* the session keeps its activations */
+    capacity capacity; /* of the session; all 0 without one */
     mz_stream stream;
     mz_kv_cache cache;
     mz_rope_table rope;
@@ -110,16 +112,18 @@ static int64_t longest_head(const mz_forecaster *f) {
     return f->parts.heads.length[f->parts.heads.n_heads - 1];
 }
 
-/* Embeds the values, runs the decoder, gives the hidden states of the wanted rows. `values` NULL in measure mode. */
-static mz_status run_decoder(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden, const float *values, const mz_batch *batch,
-                             const mz_trace *trace) {
+/* Embeds the values, runs the decoder, gives the hidden states of the wanted rows. `values` NULL in
+ * measure mode. */
+static mz_status run_decoder(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden,
+                             const float *values, const mz_batch *batch, const mz_trace *trace) {
     const size_t mark = mz_stream_mark(s);
     mz_tensor points;
     mz_tensor x;
     MZ_TRY(mz_stream_take(s, batch->n_tokens, 1, "points", &points));
     MZ_TRY(mz_stream_take(s, batch->n_tokens, f->parts.decoder.d_model, "embedded points", &x));
     if (!s->arena.measure) {
-        MZ_TRY(s->backend->upload(s, points.data, values, (size_t)batch->n_tokens * sizeof *values));
+        MZ_TRY(
+            s->backend->upload(s, points.data, values, (size_t)batch->n_tokens * sizeof *values));
     }
     MZ_TRY(mz_gated_connector_forward(s, &x, &points, &f->parts.embed));
     MZ_TRY(mz_trace_record(trace, s, -1, "embed", &x));
@@ -129,21 +133,24 @@ static mz_status run_decoder(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
 }
 
 /* Head `head` of the hidden states, downloaded to `out` [n_out, length]. */
-static mz_status run_head(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden, int32_t head, float *out) {
+static mz_status run_head(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden, int32_t head,
+                          float *out) {
     const size_t mark = mz_stream_mark(s);
     const int64_t length = f->parts.heads.length[head];
     mz_tensor y;
     MZ_TRY(mz_stream_take(s, hidden->shape[0], length, "head output", &y));
     MZ_TRY(mz_op_linear(s, &y, hidden, &f->parts.heads.w[head]));
     if (!s->arena.measure && hidden->shape[0] > 0) {
-        MZ_TRY(s->backend->download(s, out, y.data, (size_t)(hidden->shape[0] * length) * sizeof *out));
+        MZ_TRY(s->backend->download(s, out, y.data,
+                                    (size_t)(hidden->shape[0] * length) * sizeof *out));
     }
     mz_stream_release(s, mark);
     return MZ_OK;
 }
 
 /* Every head of every row, for goldens. */
-static mz_status trace_heads(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden, const mz_trace *trace) {
+static mz_status trace_heads(mz_forecaster *f, mz_stream *s, const mz_tensor *hidden,
+                             const mz_trace *trace) {
     for (int32_t i = 0; i < f->parts.heads.n_heads; i++) {
         char name[16];
         mz_tensor y;
@@ -156,9 +163,15 @@ static mz_status trace_heads(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
 }
 
 /* The gathered rows through decoder and head; the answers lie in f->pass.out. */
-static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, const pass *p, const mz_trace *trace) {
-    const mz_batch batch = {.n_tokens = p->n_rows, .sequence = p->sequence, .position = p->position, .n_out = p->n_out,
-                            .out_index = p->out_index, .out_sequence = p->out_sequence, .out_position = p->out_position};
+static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, const pass *p,
+                          const mz_trace *trace) {
+    const mz_batch batch = {.n_tokens = p->n_rows,
+                            .sequence = p->sequence,
+                            .position = p->position,
+                            .n_out = p->n_out,
+                            .out_index = p->out_index,
+                            .out_sequence = p->out_sequence,
+                            .out_position = p->out_position};
     const size_t mark = mz_stream_mark(s);
     mz_tensor hidden;
     MZ_TRY(mz_stream_take(s, p->n_out, f->parts.decoder.d_model, "final states", &hidden));
@@ -171,8 +184,10 @@ static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, const pa
 /* ---- session ---- */
 
 /* What the session's stream holds besides the cache; the same code measures and fills. */
-static mz_status take_session(mz_forecaster *f, mz_stream *s, const capacity *c, mz_rope_table *rope) {
-    return mz_rope_table_take(s, c->n_positions, f->parts.decoder.blocks[0].head_dim, f->parts.decoder.rope_theta, rope);
+static mz_status take_session(mz_forecaster *f, mz_stream *s, const capacity *c,
+                              mz_rope_table *rope) {
+    return mz_rope_table_take(s, c->n_positions, f->parts.decoder.blocks[0].head_dim,
+                              f->parts.decoder.rope_theta, rope);
 }
 
 static mz_status measure_session(mz_forecaster *f, const capacity *c, bool keep, size_t *bytes) {
@@ -181,15 +196,19 @@ static mz_status measure_session(mz_forecaster *f, const capacity *c, bool keep,
     const mz_block *block = &f->parts.decoder.blocks[0];
     const int32_t dummy = 0; /* stands for the index arrays, which nothing reads */
     const pass p = {.n_rows = c->n_rows, .n_out = c->n_out, .out_index = (int32_t *)&dummy};
-    const mz_trace inside = {.inside_moe = true}; /* what a trace that keeps everything may ask for */
+    const mz_trace inside = {.inside_moe =
+                                 true}; /* what a trace that keeps everything may ask for */
     mz_stream_open_measure(f->ctx, f->parts.loader.stream.backend, &measure);
     measure.keep = keep;
-    f->cache.config = (mz_kv_cache_config){.n_layers = f->parts.decoder.n_layers, .n_kv_heads = block->n_kv_heads, .head_dim = block->head_dim};
+    f->cache.config = (mz_kv_cache_config){.n_layers = f->parts.decoder.n_layers,
+                                           .n_kv_heads = block->n_kv_heads,
+                                           .head_dim = block->head_dim};
     MZ_TRY(take_session(f, &measure, c, &rope));
     f->rope = rope;
     MZ_TRY(run_pass(f, &measure, f->parts.heads.n_heads - 1, &p, keep ? &inside : NULL));
     if (keep) {
-        const mz_tensor hidden = mz_tensor_2d(MZ_DTYPE_F32, c->n_out, f->parts.decoder.d_model, NULL);
+        const mz_tensor hidden =
+            mz_tensor_2d(MZ_DTYPE_F32, c->n_out, f->parts.decoder.d_model, NULL);
         MZ_TRY(trace_heads(f, &measure, &hidden, NULL));
     }
     *bytes = measure.arena.peak;
@@ -202,8 +221,13 @@ static mz_status allocate_pass(mz_forecaster *f, const capacity *c) {
     MZ_TRY(mz_alloc(f->ctx, (6 * n + n_out) * sizeof(float), "pass", &f->pass_memory));
     float *floats = f->pass_memory;
     int32_t *ints = (int32_t *)(floats + n + n_out);
-    f->pass = (pass){.values = floats, .out = floats + n, .sequence = ints, .position = ints + n, .out_index = ints + 2 * n,
-                     .out_sequence = ints + 3 * n, .out_position = ints + 4 * n};
+    f->pass = (pass){.values = floats,
+                     .out = floats + n,
+                     .sequence = ints,
+                     .position = ints + n,
+                     .out_index = ints + 2 * n,
+                     .out_sequence = ints + 3 * n,
+                     .out_position = ints + 4 * n};
     return MZ_OK;
 }
 
@@ -242,8 +266,9 @@ static int64_t min64(int64_t a, int64_t b) {
 /* A session that holds at least `need`; an existing one that is large enough stays. */
 static mz_status ensure_session(mz_forecaster *f, const capacity *need, bool keep) {
     const capacity *have = &f->capacity;
-    if (have->n_rows >= need->n_rows && have->n_out >= need->n_out && have->n_sequences >= need->n_sequences &&
-        have->n_positions >= need->n_positions && have->n_pages >= need->n_pages && f->keep == keep) {
+    if (have->n_rows >= need->n_rows && have->n_out >= need->n_out &&
+        have->n_sequences >= need->n_sequences && have->n_positions >= need->n_positions &&
+        have->n_pages >= need->n_pages && f->keep == keep) {
         mz_kv_cache_reset(&f->cache);
         return MZ_OK;
     }
@@ -264,21 +289,25 @@ static mz_status ensure_session(mz_forecaster *f, const capacity *need, bool kee
 
 /* ---- forecasting ---- */
 
-int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_options *options, int64_t n_values) {
+int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_options *options,
+                                  int64_t n_values) {
     int64_t limit = options->context_len;
     if (limit == 0) {
-        const int64_t trained = f->parts.max_positions > 0 ? f->parts.max_positions : MAX_POSITIONS / 2;
+        const int64_t trained =
+            f->parts.max_positions > 0 ? f->parts.max_positions : MAX_POSITIONS / 2;
         limit = max64(trained - options->horizon, MIN_DEFAULT_CONTEXT);
     }
     return min64(limit, n_values);
 }
 
-static int64_t positions_of(const mz_forecaster *f, const mz_forecast_options *o, const mz_forecast_item *item) {
+static int64_t positions_of(const mz_forecaster *f, const mz_forecast_options *o,
+                            const mz_forecast_item *item) {
     const int64_t n = mz_forecaster_context_len(f, o, item->n_values) + o->horizon;
     return (n + MZ_KV_PAGE - 1) / MZ_KV_PAGE * MZ_KV_PAGE;
 }
 
-int64_t mz_forecaster_batch_size(const mz_forecaster *f, const mz_forecast_options *options, const mz_forecast_item *items, int64_t n_items) {
+int64_t mz_forecaster_batch_size(const mz_forecaster *f, const mz_forecast_options *options,
+                                 const mz_forecast_item *items, int64_t n_items) {
     int64_t total = 0;
     for (int64_t i = 0; i < n_items; i++) {
         total += positions_of(f, options, &items[i]);
@@ -298,28 +327,35 @@ static bool is_constant(const double *values, int64_t n) {
     return true;
 }
 
-static mz_status check_item(mz_forecaster *f, const mz_forecast_options *o, const mz_forecast_item *item, int64_t index) {
+static mz_status check_item(mz_forecaster *f, const mz_forecast_options *o,
+                            const mz_forecast_item *item, int64_t index) {
     mz_error *err = &f->ctx->error;
     if (item->n_values < 1) {
         return mz_fail(err, MZ_ERR_ARG, "series %lld has no values", (long long)(index + 1));
     }
-    if (o->context_len < 0 || o->context_len > MAX_POSITIONS || o->horizon < 1 || o->horizon > MZ_MAX_HORIZON) {
-        return mz_fail(err, MZ_ERR_ARG, "context %lld or horizon %lld is out of range", (long long)o->context_len, (long long)o->horizon);
+    if (o->context_len < 0 || o->context_len > MAX_POSITIONS || o->horizon < 1 ||
+        o->horizon > MZ_MAX_HORIZON) {
+        return mz_fail(err, MZ_ERR_ARG, "context %lld or horizon %lld is out of range",
+                       (long long)o->context_len, (long long)o->horizon);
     }
     if (positions_of(f, o, item) > MAX_POSITIONS) {
-        return mz_fail(err, MZ_ERR_LIMIT, "context and horizon together exceed %d points", (int)MAX_POSITIONS);
+        return mz_fail(err, MZ_ERR_LIMIT, "context and horizon together exceed %d points",
+                       (int)MAX_POSITIONS);
     }
     for (int64_t i = 0; o->normalize == MZ_NORMALIZE_NONE && i < item->n_values; i++) {
         if (!(fabs(item->values[i]) <= (double)FLT_MAX)) {
-            return mz_fail(err, MZ_ERR_ARG, "series %lld: the value %g is too large without normalisation", (long long)(index + 1),
-                           item->values[i]);
+            return mz_fail(err, MZ_ERR_ARG,
+                           "series %lld: the value %g is too large without normalisation",
+                           (long long)(index + 1), item->values[i]);
         }
     }
     return MZ_OK;
 }
 
-/* Answers an item that needs no model, or notes what is unusual about it. Returns whether the model must run. */
-static bool needs_model(const mz_forecaster *f, const mz_forecast_options *o, mz_forecast_item *item) {
+/* Answers an item that needs no model, or notes what is unusual about it. Returns whether the model
+ * must run. */
+static bool needs_model(const mz_forecaster *f, const mz_forecast_options *o,
+                        mz_forecast_item *item) {
     const int64_t n = mz_forecaster_context_len(f, o, item->n_values);
     const double *context = item->values + (item->n_values - n);
     item->warnings = 0;
@@ -331,11 +367,14 @@ static bool needs_model(const mz_forecaster *f, const mz_forecast_options *o, mz
         return false;
     }
     item->warnings |= n < SHORT_SERIES ? MZ_FORECAST_SHORT : 0;
-    item->warnings |= f->parts.max_positions > 0 && n + o->horizon > f->parts.max_positions ? MZ_FORECAST_BEYOND_TRAINING : 0;
+    item->warnings |= f->parts.max_positions > 0 && n + o->horizon > f->parts.max_positions
+                          ? MZ_FORECAST_BEYOND_TRAINING
+                          : 0;
     return true;
 }
 
-static mz_status flush(mz_forecaster *f, int32_t head, track *tracks, int64_t done, int64_t horizon) {
+static mz_status flush(mz_forecaster *f, int32_t head, track *tracks, int64_t done,
+                       int64_t horizon) {
     pass *p = &f->pass;
     const int64_t length = f->parts.heads.length[head];
     mz_pool_begin(f->ctx->pool);
@@ -344,15 +383,18 @@ static mz_status flush(mz_forecaster *f, int32_t head, track *tracks, int64_t do
     MZ_TRY(status);
     for (int64_t i = 0; i < p->n_out; i++) {
         track *t = &tracks[p->out_sequence[i]];
-        memcpy(t->predicted + done, p->out + i * length, (size_t)min64(length, horizon - done) * sizeof(float));
+        memcpy(t->predicted + done, p->out + i * length,
+               (size_t)min64(length, horizon - done) * sizeof(float));
     }
     p->n_rows = 0;
     p->n_out = 0;
     return MZ_OK;
 }
 
-/* All rows that the tracks have to feed, in passes of at most the session's rows; the last row of each emits `head`. */
-static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t n_tracks, int64_t done, int64_t horizon) {
+/* All rows that the tracks have to feed, in passes of at most the session's rows; the last row of
+ * each emits `head`. */
+static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t n_tracks,
+                          int64_t done, int64_t horizon) {
     pass *p = &f->pass;
     for (int64_t k = 0; k < n_tracks; k++) {
         track *t = &tracks[k];
@@ -376,7 +418,8 @@ static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t
     return p->n_rows > 0 ? flush(f, head, tracks, done, horizon) : MZ_OK;
 }
 
-/* The published schedule (core/forecast_head.h): the largest head that fits, its points fed back as one chunk. */
+/* The published schedule (core/forecast_head.h): the largest head that fits, its points fed back as
+ * one chunk. */
 static mz_status generate(mz_forecaster *f, track *tracks, int64_t n_tracks, int64_t horizon) {
     f->pass.n_rows = 0;
     f->pass.n_out = 0;
@@ -394,8 +437,8 @@ static mz_status generate(mz_forecaster *f, track *tracks, int64_t n_tracks, int
 }
 
 /* Scales every context into `scaled`, one after the other. */
-static void prepare(mz_forecaster *f, const mz_forecast_options *o, track *tracks, int64_t n_tracks, float *scaled, float *predicted,
-                    capacity *need) {
+static void prepare(mz_forecaster *f, const mz_forecast_options *o, track *tracks, int64_t n_tracks,
+                    float *scaled, float *predicted, capacity *need) {
     for (int64_t k = 0; k < n_tracks; k++) {
         track *t = &tracks[k];
         const int64_t n = mz_forecaster_context_len(f, o, t->item->n_values);
@@ -422,7 +465,9 @@ static mz_status finish(mz_forecaster *f, const mz_forecast_options *o, const tr
     mz_series_scale_invert(&t->scale, t->predicted, o->horizon, t->item->forecast);
     for (int64_t h = 0; h < o->horizon; h++) {
         if (!isfinite(t->predicted[h])) {
-            return mz_fail(&f->ctx->error, MZ_ERR_FORMAT, "the model's output at step %lld is not a number: its weights are damaged or the input is out of its range",
+            return mz_fail(&f->ctx->error, MZ_ERR_FORMAT,
+                           "the model's output at step %lld is not a number: its weights are "
+                           "damaged or the input is out of its range",
                            (long long)(h + 1));
         }
         if (!isfinite(t->item->forecast[h])) {
@@ -433,15 +478,18 @@ static mz_status finish(mz_forecaster *f, const mz_forecast_options *o, const tr
     return MZ_OK;
 }
 
-static mz_status run_tracks(mz_forecaster *f, const mz_forecast_options *o, track *tracks, int64_t n_tracks, int64_t n_values) {
+static mz_status run_tracks(mz_forecaster *f, const mz_forecast_options *o, track *tracks,
+                            int64_t n_tracks, int64_t n_values) {
     capacity need = {0};
     void *memory = NULL;
     size_t n = 0;
     if (n_tracks == 0) {
         return MZ_OK;
     }
-    if (!mz_size_mul((size_t)n_tracks, (size_t)o->horizon, &n) || n > SIZE_MAX / sizeof(float) - (size_t)n_values) {
-        return mz_fail(&f->ctx->error, MZ_ERR_LIMIT, "%lld series of %lld points do not fit memory", (long long)n_tracks, (long long)o->horizon);
+    if (!mz_size_mul((size_t)n_tracks, (size_t)o->horizon, &n) ||
+        n > SIZE_MAX / sizeof(float) - (size_t)n_values) {
+        return mz_fail(&f->ctx->error, MZ_ERR_LIMIT, "%lld series of %lld points do not fit memory",
+                       (long long)n_tracks, (long long)o->horizon);
     }
     MZ_TRY(mz_alloc(f->ctx, (n + (size_t)n_values) * sizeof(float), "scaled series", &memory));
     float *scaled = memory;
@@ -457,7 +505,8 @@ static mz_status run_tracks(mz_forecaster *f, const mz_forecast_options *o, trac
     return status;
 }
 
-mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options, mz_forecast_item *items, int64_t n_items) {
+mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options,
+                            mz_forecast_item *items, int64_t n_items) {
     void *memory = NULL;
     int64_t n_tracks = 0;
     int64_t n_values = 0;
@@ -479,11 +528,16 @@ mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options
 
 /* ---- goldens ---- */
 
-mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values, const mz_trace *trace) {
+mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values,
+                              const mz_trace *trace) {
     if (n_values < 1 || n_values > MAX_POSITIONS) {
-        return mz_fail(&f->ctx->error, MZ_ERR_ARG, "%lld values, expected 1 to %d", (long long)n_values, (int)MAX_POSITIONS);
+        return mz_fail(&f->ctx->error, MZ_ERR_ARG, "%lld values, expected 1 to %d",
+                       (long long)n_values, (int)MAX_POSITIONS);
     }
-    const capacity need = {.n_rows = n_values, .n_out = n_values, .n_sequences = 1, .n_positions = n_values,
+    const capacity need = {.n_rows = n_values,
+                           .n_out = n_values,
+                           .n_sequences = 1,
+                           .n_positions = n_values,
                            .n_pages = (n_values + MZ_KV_PAGE - 1) / MZ_KV_PAGE};
     mz_tensor hidden;
     MZ_TRY(ensure_session(f, &need, true));
@@ -493,7 +547,8 @@ mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_v
         p->sequence[i] = 0;
         p->position[i] = (int32_t)i;
     }
-    const mz_batch batch = {.n_tokens = n_values, .sequence = p->sequence, .position = p->position, .n_out = n_values};
+    const mz_batch batch = {
+        .n_tokens = n_values, .sequence = p->sequence, .position = p->position, .n_out = n_values};
     const size_t mark = mz_arena_mark(&f->stream.arena);
     MZ_TRY(mz_stream_take(&f->stream, n_values, f->parts.decoder.d_model, "final states", &hidden));
     mz_status status = run_decoder(f, &f->stream, &hidden, values, &batch, trace);

@@ -23,8 +23,9 @@ typedef struct mz_load_options {
 } mz_load_options;
 
 typedef struct mz_forecast_options {
-    int64_t horizon;         /* 1 to MZ_MAX_HORIZON */
-    int64_t context_len;     /* newest values used; 0: what the model was trained for, less the horizon, but at least 64 */
+    int64_t horizon;     /* 1 to MZ_MAX_HORIZON */
+    int64_t context_len; /* newest values used; 0: what the model was trained for, less the horizon,
+                            but at least 64 */
     mz_normalize normalize;
 } mz_forecast_options;
 
@@ -32,11 +33,13 @@ enum { MZ_MAX_HORIZON = 65536 };
 
 /* Flags in mz_forecast_item.warnings. */
 enum {
-    MZ_FORECAST_NAIVE = 1 << 0,           /* one value, and window normalisation leaves nothing of it: repeated */
-    MZ_FORECAST_CONSTANT = 1 << 1,        /* all values equal, likewise */
-    MZ_FORECAST_SHORT = 1 << 2,           /* under 16 values: the model ran, expect little */
-    MZ_FORECAST_BEYOND_TRAINING = 1 << 3, /* context + horizon exceed what the model was trained for */
-    MZ_FORECAST_CLAMPED = 1 << 4,         /* a forecast left the range of f64 and was clamped to its end */
+    MZ_FORECAST_NAIVE =
+        1 << 0, /* one value, and window normalisation leaves nothing of it: repeated */
+    MZ_FORECAST_CONSTANT = 1 << 1, /* all values equal, likewise */
+    MZ_FORECAST_SHORT = 1 << 2,    /* under 16 values: the model ran, expect little */
+    MZ_FORECAST_BEYOND_TRAINING =
+        1 << 3,                   /* context + horizon exceed what the model was trained for */
+    MZ_FORECAST_CLAMPED = 1 << 4, /* a forecast left the range of f64 and was clamped to its end */
 };
 
 /* One series to forecast. The caller owns all memory. */
@@ -53,19 +56,25 @@ void mz_forecaster_close(mz_forecaster *f);
 /* Positions the model was trained for (context + horizon), 0 if unknown. */
 int64_t mz_forecaster_max_positions(const mz_forecaster *f);
 
-/* How many of the items, from the first, one batch should hold, so that memory stays bounded. At least 1. */
-int64_t mz_forecaster_batch_size(const mz_forecaster *f, const mz_forecast_options *options, const mz_forecast_item *items, int64_t n_items);
+/* How many of the items, from the first, one batch should hold, so that memory stays bounded. At
+ * least 1. */
+int64_t mz_forecaster_batch_size(const mz_forecaster *f, const mz_forecast_options *options,
+                                 const mz_forecast_item *items, int64_t n_items);
 
 /* Newest values of a series of n_values that a forecast uses. */
-int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_options *options, int64_t n_values);
+int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_options *options,
+                                  int64_t n_values);
 
 /* Forecasts all items in one ragged batch. Each answer equals that of the item alone.
  * Errors: ARG for options out of range; LIMIT; NOMEM; DEVICE. */
-mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options, mz_forecast_item *items, int64_t n_items);
+mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options,
+                            mz_forecast_item *items, int64_t n_items);
 
-/* Runs n values, scaled already, through the model in one pass in which every position is wanted, and records "embed", what
- * the blocks and the decoder record, and "head0", "head1", ... (layer -1). For goldens. Errors: as mz_forecaster_run. */
-mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values, const mz_trace *trace);
+/* Runs n values, scaled already, through the model in one pass in which every position is wanted,
+ * and records "embed", what the blocks and the decoder record, and "head0", "head1", ... (layer
+ * -1). For goldens. Errors: as mz_forecaster_run. */
+mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values,
+                              const mz_trace *trace);
 
 /* Times ops from now on into `profile` (NULL: stops). */
 void mz_forecaster_set_profile(mz_forecaster *f, mz_profile *profile);

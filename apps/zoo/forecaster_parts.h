@@ -10,11 +10,11 @@
 
 /* Scalar points -> connector -> decoder -> heads. decoder.blocks is allocated with mz_alloc. */
 typedef struct mz_forecaster_parts {
-    mz_loader loader;             /* owns the weights */
-    mz_gated_connector embed;     /* d_in 1 */
+    mz_loader loader;         /* owns the weights */
+    mz_gated_connector embed; /* d_in 1 */
     mz_decoder decoder;
     mz_forecast_heads heads;
-    int64_t max_positions;        /* 0: unknown */
+    int64_t max_positions; /* 0: unknown */
 } mz_forecaster_parts;
 
 /* Takes over the parts, on failure too. Errors: NOMEM. */

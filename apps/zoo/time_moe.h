@@ -6,6 +6,7 @@
 
 /* The functions of its row in the registry; contracts in apps/zoo/zoo.h. */
 mz_status mz_time_moe_describe(mz_context *ctx, const mz_json_object *config, mz_model_info *info);
-mz_status mz_time_moe_load(mz_context *ctx, const char *dir, const mz_json_object *config, const mz_load_options *options, mz_forecaster **out);
+mz_status mz_time_moe_load(mz_context *ctx, const char *dir, const mz_json_object *config,
+                           const mz_load_options *options, mz_forecaster **out);
 
 #endif

@@ -15,7 +15,8 @@ const mz_family *mz_zoo_families(void) {
     return families;
 }
 
-static mz_status find_family(mz_context *ctx, const char *path, const json_t *config, const mz_family **out) {
+static mz_status find_family(mz_context *ctx, const char *path, const json_t *config,
+                             const mz_family **out) {
     const mz_json_object o = {ctx, config, path};
     const char *model_type = NULL;
     char known[256];
@@ -26,13 +27,16 @@ static mz_status find_family(mz_context *ctx, const char *path, const json_t *co
             *out = f;
             return MZ_OK;
         }
-        const int n = snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "", f->model_type);
+        const int n = snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "",
+                               f->model_type);
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
-    return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: model_type is \"%s\", known are: %s", path, model_type, known);
+    return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: model_type is \"%s\", known are: %s", path,
+                   model_type, known);
 }
 
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family, json_t **config) {
+mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
+                          json_t **config) {
     char *path = NULL;
     json_t *object = NULL;
     if (!mz_dir_exists(dir)) {
@@ -41,7 +45,8 @@ mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **fa
     MZ_TRY(mz_path_join(ctx, dir, "config.json", &path));
     mz_status status = MZ_OK;
     if (!mz_file_exists(path)) {
-        status = mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no config.json in it, so this is no checkpoint folder", dir);
+        status = mz_fail(&ctx->error, MZ_ERR_MISSING,
+                         "%s: no config.json in it, so this is no checkpoint folder", dir);
     }
     if (status == MZ_OK) {
         status = mz_json_load(ctx, path, &object);
@@ -112,17 +117,20 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     return status;
 }
 
-mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options, mz_forecaster **out) {
+mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options,
+                                 mz_forecaster **out) {
     const mz_family *family = NULL;
     json_t *config = NULL;
     char *name = NULL;
     MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
     mz_status status = config_name(ctx, dir, &name);
     if (status == MZ_OK && family->load_forecaster == NULL) {
-        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: a model for %s, which cannot forecast", dir, family->job);
+        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
+                         "%s: a model for %s, which cannot forecast", dir, family->job);
     }
     if (status == MZ_OK) {
-        status = family->load_forecaster(ctx, dir, &(mz_json_object){ctx, config, name}, options, out);
+        status =
+            family->load_forecaster(ctx, dir, &(mz_json_object){ctx, config, name}, options, out);
     }
     mz_free(ctx, name);
     json_decref(config);

@@ -1,7 +1,7 @@
 /* The zoo: which families of checkpoints there are, and loading any of them.
  *
- * A family file (apps/zoo/FAMILY.c) maps a published config and its tensor names onto the blocks of the lower rooms and
- * holds no maths. */
+ * A family file (apps/zoo/FAMILY.c) maps a published config and its tensor names onto the blocks of
+ * the lower rooms and holds no maths. */
 #ifndef MZ_APPS_ZOO_ZOO_H
 #define MZ_APPS_ZOO_ZOO_H
 
@@ -18,17 +18,17 @@ extern "C" {
 
 /* What a checkpoint is, without loading it whole. */
 typedef struct mz_model_info {
-    char family[32];       /* "time-moe" */
-    char job[32];          /* "forecast" */
-    char dtype[32];        /* stored type of the weights, "mixed" where they differ */
+    char family[32]; /* "time-moe" */
+    char job[32];    /* "forecast" */
+    char dtype[32];  /* stored type of the weights, "mixed" where they differ */
     int64_t n_parameters;
-    int64_t n_active;      /* parameters used per token */
+    int64_t n_active;                                     /* parameters used per token */
     int32_t n_layers, n_experts, top_k, n_shared_experts; /* experts 0 for a dense model */
     int64_t d_model;
     int64_t max_positions; /* positions seen in training, 0 if unknown */
     int64_t n_tensors;
     int64_t n_files;
-    int64_t n_bytes;       /* of the weight files */
+    int64_t n_bytes; /* of the weight files */
 } mz_model_info;
 
 /* One row of the registry. */
@@ -37,22 +37,26 @@ typedef struct mz_family {
     const char *name;
     const char *job;
     mz_status (*describe)(mz_context *ctx, const mz_json_object *config, mz_model_info *info);
-    mz_status (*load_forecaster)(mz_context *ctx, const char *dir, const mz_json_object *config, const mz_load_options *options, mz_forecaster **out);
+    mz_status (*load_forecaster)(mz_context *ctx, const char *dir, const mz_json_object *config,
+                                 const mz_load_options *options, mz_forecaster **out);
 } mz_family;
 
 /* All families, ending with a row whose model_type is NULL. */
 const mz_family *mz_zoo_families(void);
 
 /* Opens DIR/config.json and finds the family. *config is released with json_decref.
- * Errors: MISSING (no config.json; no model_type), UNSUPPORTED (unknown model_type, naming the known ones), FORMAT, IO. */
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family, json_t **config);
+ * Errors: MISSING (no config.json; no model_type), UNSUPPORTED (unknown model_type, naming the
+ * known ones), FORMAT, IO. */
+mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
+                          json_t **config);
 
 /* Errors: those of mz_zoo_identify and of opening the weights. */
 mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info);
 
-/* Loads the forecaster in DIR. Errors: those of mz_zoo_identify; UNSUPPORTED for a model of another job; everything a
- * checkpoint can be wrong in. */
-mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options, mz_forecaster **out);
+/* Loads the forecaster in DIR. Errors: those of mz_zoo_identify; UNSUPPORTED for a model of another
+ * job; everything a checkpoint can be wrong in. */
+mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options,
+                                 mz_forecaster **out);
 
 #ifdef __cplusplus
 }

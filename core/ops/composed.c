@@ -1,6 +1,7 @@
 #include "core/ops/composed.h"
 
-mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn) {
+mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_gated_ffn *ffn) {
     const int64_t n = x->shape[0];
     const int64_t d_ff = ffn->w_gate.weight.shape[0];
     const size_t mark = mz_stream_mark(s);
@@ -19,8 +20,8 @@ mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tenso
 }
 
 /* The routed experts' outputs, a row per slot in sorted order. */
-static mz_status routed_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x, const mz_moe *moe,
-                                const mz_routing *routing) {
+static mz_status routed_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                                const mz_moe *moe, const mz_routing *routing) {
     const int64_t n_slots = routing->n_tokens * routing->top_k;
     const size_t mark = mz_stream_mark(s);
     mz_tensor gate;
@@ -37,8 +38,8 @@ static mz_status routed_experts(mz_stream *s, const mz_tensor *expert_out, const
     return MZ_OK;
 }
 
-mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing,
-                          mz_moe_probe *probe) {
+mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                          const mz_routing *routing, mz_moe_probe *probe) {
     const int64_t n = x->shape[0];
     const size_t mark = mz_stream_mark(s);
     mz_tensor expert_out;
@@ -56,7 +57,8 @@ mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, 
         MZ_TRY(mz_op_linear(s, &shared_logit, x, &moe->shared_gate));
     }
     const bool shared = moe->has_shared;
-    MZ_TRY(mz_op_combine(s, y, &expert_out, routing, shared ? &shared_out : NULL, shared ? &shared_logit : NULL));
+    MZ_TRY(mz_op_combine(s, y, &expert_out, routing, shared ? &shared_out : NULL,
+                         shared ? &shared_logit : NULL));
     if (probe != NULL) {
         *probe = (mz_moe_probe){.shared_logit = shared_logit, .shared_out = shared_out};
     }

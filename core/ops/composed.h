@@ -4,8 +4,9 @@
 
 #include "core/ops.h"
 
-mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn);
-mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing,
-                          mz_moe_probe *probe);
+mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_gated_ffn *ffn);
+mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                          const mz_routing *routing, mz_moe_probe *probe);
 
 #endif

@@ -56,14 +56,16 @@ static int64_t drop_gaps(double *values, int64_t n) {
     return kept;
 }
 
-mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy, mz_gap_report *report) {
+mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy,
+                         mz_gap_report *report) {
     double *values = series->values;
     const int64_t n = series->n_values;
     mz_gap_report found;
     count_gaps(values, n, &found);
     const int64_t n_missing = found.n_leading + found.n_inner + found.n_trailing;
     if (policy == MZ_MISSING_ERROR && n_missing > 0) {
-        return mz_fail(&ctx->error, MZ_ERR_ARG, "series \"%s\": %lld of %lld values are missing, the first at position %lld",
+        return mz_fail(&ctx->error, MZ_ERR_ARG,
+                       "series \"%s\": %lld of %lld values are missing, the first at position %lld",
                        series->id != NULL ? series->id : "", (long long)n_missing, (long long)n,
                        (long long)next_missing(values, n, 0, true) + 1);
     }
@@ -94,8 +96,9 @@ static double max_abs_of(const double *values, int64_t n) {
     return largest;
 }
 
-/* The values are brought to magnitudes of at most 1 by a power of two, which is exact, so that neither sums nor squares
- * overflow or vanish. Means are taken of differences to the first value: a constant series has deviation 0 exactly. */
+/* The values are brought to magnitudes of at most 1 by a power of two, which is exact, so that
+ * neither sums nor squares overflow or vanish. Means are taken of differences to the first value: a
+ * constant series has deviation 0 exactly. */
 mz_series_scale mz_series_scale_of(const double *values, int64_t n, mz_normalize kind) {
     mz_series_scale result = {.mean = 0, .scale = 1};
     const double largest = kind == MZ_NORMALIZE_NONE ? 0 : max_abs_of(values, n);
@@ -104,7 +107,9 @@ mz_series_scale mz_series_scale_of(const double *values, int64_t n, mz_normalize
     }
     int exponent;
     (void)frexp(largest, &exponent);
-    exponent = exponent < -1000 ? -1000 : exponent; /* 2^-exponent must be finite; subnormals stay below 2^-73 */
+    exponent = exponent < -1000
+                   ? -1000
+                   : exponent; /* 2^-exponent must be finite; subnormals stay below 2^-73 */
     const double unit = ldexp(1, -exponent);
     const double bound = largest * unit;
     const double first = values[0] * unit;
@@ -128,15 +133,18 @@ static float to_f32(double x) {
     return (float)fmin(fmax(x, -(double)FLT_MAX), (double)FLT_MAX);
 }
 
-void mz_series_scale_apply(const mz_series_scale *scale, const double *values, int64_t n, float *out) {
+void mz_series_scale_apply(const mz_series_scale *scale, const double *values, int64_t n,
+                           float *out) {
     for (int64_t i = 0; i < n; i++) {
         const double d = values[i] - scale->mean;
         /* Two huge values of opposite sign: halve both sides. */
-        out[i] = to_f32(isfinite(d) ? d / scale->scale : (values[i] / 2 - scale->mean / 2) / (scale->scale / 2));
+        out[i] = to_f32(isfinite(d) ? d / scale->scale
+                                    : (values[i] / 2 - scale->mean / 2) / (scale->scale / 2));
     }
 }
 
-void mz_series_scale_invert(const mz_series_scale *scale, const float *values, int64_t n, double *out) {
+void mz_series_scale_invert(const mz_series_scale *scale, const float *values, int64_t n,
+                            double *out) {
     for (int64_t i = 0; i < n; i++) {
         out[i] = fma((double)values[i], scale->scale, scale->mean);
     }

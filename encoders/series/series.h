@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* One series. Whoever fills it owns `id` and `values`; NaN marks a missing value, infinities do not occur. */
+/* One series. Whoever fills it owns `id` and `values`; NaN marks a missing value, infinities do not
+ * occur. */
 typedef struct mz_series {
     char *id;
     double *values; /* [n_values], oldest first */
@@ -30,10 +31,12 @@ typedef struct mz_gap_report {
     int64_t n_leading, n_inner, n_trailing; /* missing values found */
 } mz_gap_report;
 
-/* Repairs the series in place. Leading and trailing missing values are removed whatever the policy (but are an error
- * under MZ_MISSING_ERROR); n_values shrinks accordingly and is 0 when nothing was observed.
- * Errors: ARG under MZ_MISSING_ERROR, naming series, number of missing values and the first one's index. */
-mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy, mz_gap_report *report);
+/* Repairs the series in place. Leading and trailing missing values are removed whatever the policy
+ * (but are an error under MZ_MISSING_ERROR); n_values shrinks accordingly and is 0 when nothing was
+ * observed. Errors: ARG under MZ_MISSING_ERROR, naming series, number of missing values and the
+ * first one's index. */
+mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy,
+                         mz_gap_report *report);
 
 typedef enum mz_normalize {
     MZ_NORMALIZE_WINDOW = 0, /* subtract the window's mean, divide by its population deviation */
@@ -46,13 +49,15 @@ typedef struct mz_series_scale {
     double scale; /* 1 when the deviation is 0 */
 } mz_series_scale;
 
-/* Statistics of n >= 1 finite values in f64, without overflow for any finite input (values up to 1.8e308).
- * MZ_NORMALIZE_NONE gives mean 0 and scale 1. */
+/* Statistics of n >= 1 finite values in f64, without overflow for any finite input (values up
+ * to 1.8e308). MZ_NORMALIZE_NONE gives mean 0 and scale 1. */
 mz_series_scale mz_series_scale_of(const double *values, int64_t n, mz_normalize kind);
 
 /* out[i] = (values[i] - mean) / scale as f32, n values; and back. */
-void mz_series_scale_apply(const mz_series_scale *scale, const double *values, int64_t n, float *out);
-void mz_series_scale_invert(const mz_series_scale *scale, const float *values, int64_t n, double *out);
+void mz_series_scale_apply(const mz_series_scale *scale, const double *values, int64_t n,
+                           float *out);
+void mz_series_scale_invert(const mz_series_scale *scale, const float *values, int64_t n,
+                            double *out);
 
 #ifdef __cplusplus
 }

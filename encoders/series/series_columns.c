@@ -11,7 +11,8 @@ static char *field_of(const mz_series_columns *c, int64_t column) {
     return c->text + c->offsets[column];
 }
 
-char *mz_series_columns_name(const mz_series_columns *c, int64_t column, char buffer[MZ_SERIES_NUMBER_NAME_BYTES]) {
+char *mz_series_columns_name(const mz_series_columns *c, int64_t column,
+                             char buffer[MZ_SERIES_NUMBER_NAME_BYTES]) {
     char *name = field_of(c, column);
     if (c->has_header && name[0] != '\0') {
         return name;
@@ -43,15 +44,19 @@ static size_t copy_latin1(const char *text, size_t n_bytes, char *out) {
     return n;
 }
 
-mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_columns *c, const char *text, size_t n_bytes) {
+mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_columns *c,
+                                const char *text, size_t n_bytes) {
     if (c->n_columns == MZ_SERIES_MAX_COLUMNS) {
-        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: more than %d columns", file, MZ_SERIES_MAX_COLUMNS);
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: more than %d columns", file,
+                       MZ_SERIES_MAX_COLUMNS);
     }
     void *grown = c->offsets;
-    MZ_TRY(mz_grow(ctx, &grown, &c->offsets_capacity, (size_t)c->n_columns + 1, sizeof *c->offsets, "column names"));
+    MZ_TRY(mz_grow(ctx, &grown, &c->offsets_capacity, (size_t)c->n_columns + 1, sizeof *c->offsets,
+                   "column names"));
     c->offsets = grown;
     grown = c->text;
-    MZ_TRY(mz_grow(ctx, &grown, &c->text_capacity, c->n_text_bytes + 2 * n_bytes + 1, 1, "column names"));
+    MZ_TRY(mz_grow(ctx, &grown, &c->text_capacity, c->n_text_bytes + 2 * n_bytes + 1, 1,
+                   "column names"));
     c->text = grown;
     c->offsets[c->n_columns++] = c->n_text_bytes;
     char *out = c->text + c->n_text_bytes;
@@ -67,13 +72,15 @@ mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_col
 }
 
 static bool is_index_name(const char *name) {
-    static const char *const names[] = {"date",  "dates", "ds",   "time",    "timestamp", "datetime", "date_time", "year",
-                                        "month", "day",   "week", "quarter", "period",    "hour",     "minute",    "second",
-                                        "index", "id",    "unique_id", "item_id"};
+    static const char *const names[] = {"date",     "dates",     "ds",     "time",      "timestamp",
+                                        "datetime", "date_time", "year",   "month",     "day",
+                                        "week",     "quarter",   "period", "hour",      "minute",
+                                        "second",   "index",     "id",     "unique_id", "item_id"};
     return mz_series_is_one_of(name, strlen(name), names, sizeof names / sizeof names[0]);
 }
 
-/* An empty field and then 0, 1, 2, ...: a table whose columns have no names, as pandas writes it with its index. */
+/* An empty field and then 0, 1, 2, ...: a table whose columns have no names, as pandas writes it
+ * with its index. */
 static bool is_counting_header(const mz_series_columns *c) {
     if (c->n_columns < 2 || field_of(c, 0)[0] != '\0') {
         return false;
@@ -108,14 +115,17 @@ static void list_names(const mz_series_columns *c, char out[NAMES_LIST_BYTES]) {
         char shown[MZ_SERIES_SHOWN_BYTES];
         const char *name = mz_series_columns_name(c, i, buffer);
         mz_series_show(name, strlen(name), shown);
-        used += (size_t)snprintf(out + used, NAMES_LIST_BYTES - used, "%s\"%s\"", i > 0 ? ", " : "", shown);
+        used += (size_t)snprintf(out + used, NAMES_LIST_BYTES - used, "%s\"%s\"", i > 0 ? ", " : "",
+                                 shown);
     }
     if (i < c->n_columns) {
-        (void)snprintf(out + used, NAMES_LIST_BYTES - used, " and %" PRId64 " more", c->n_columns - i);
+        (void)snprintf(out + used, NAMES_LIST_BYTES - used, " and %" PRId64 " more",
+                       c->n_columns - i);
     }
 }
 
-static mz_status fail_missing(mz_context *ctx, const char *file, const mz_series_columns *c, const char *shown) {
+static mz_status fail_missing(mz_context *ctx, const char *file, const mz_series_columns *c,
+                              const char *shown) {
     char names[NAMES_LIST_BYTES];
     list_names(c, names);
     return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no column \"%s\"; the file %s %s", file, shown,
@@ -123,8 +133,8 @@ static mz_status fail_missing(mz_context *ctx, const char *file, const mz_series
 }
 
 /* The column that `name` means: a name, or "#3". */
-static mz_status find_column(mz_context *ctx, const char *file, const mz_series_columns *c, const char *name,
-                             size_t n_bytes, int64_t *out) {
+static mz_status find_column(mz_context *ctx, const char *file, const mz_series_columns *c,
+                             const char *name, size_t n_bytes, int64_t *out) {
     char shown[MZ_SERIES_SHOWN_BYTES];
     mz_series_show(name, n_bytes, shown);
     int64_t found = -1;
@@ -136,12 +146,14 @@ static mz_status find_column(mz_context *ctx, const char *file, const mz_series_
         }
         if (found >= 0) {
             return mz_fail(&ctx->error, MZ_ERR_ARG,
-                           "%s: columns %" PRId64 " and %" PRId64 " are both called \"%s\"; choose one by its number, as #%" PRId64,
+                           "%s: columns %" PRId64 " and %" PRId64
+                           " are both called \"%s\"; choose one by its number, as #%" PRId64,
                            file, found + 1, i + 1, shown, found + 1);
         }
         found = i;
     }
-    if (found < 0 && n_bytes > 1 && n_bytes <= 8 && name[0] == '#' && strspn(name + 1, "0123456789") >= n_bytes - 1) {
+    if (found < 0 && n_bytes > 1 && n_bytes <= 8 && name[0] == '#' &&
+        strspn(name + 1, "0123456789") >= n_bytes - 1) {
         const long number = strtol(name + 1, NULL, 10);
         found = number >= 1 && number <= c->n_columns ? number - 1 : -1;
     }
@@ -152,7 +164,8 @@ static mz_status find_column(mz_context *ctx, const char *file, const mz_series_
     return MZ_OK;
 }
 
-static mz_status choose_named(mz_context *ctx, const char *file, mz_series_columns *c, const char *wanted) {
+static mz_status choose_named(mz_context *ctx, const char *file, mz_series_columns *c,
+                              const char *wanted) {
     for (const char *p = wanted;; p++) {
         const char *next = p + strcspn(p, ",");
         const char *end = next;
@@ -179,8 +192,8 @@ static mz_status choose_named(mz_context *ctx, const char *file, mz_series_colum
     }
 }
 
-mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_columns *c, const char *wanted,
-                                   bool decimal_comma) {
+mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_columns *c,
+                                   const char *wanted, bool decimal_comma) {
     c->has_header = is_header(c, decimal_comma);
     c->is_named = wanted != NULL;
     void *slots;
@@ -196,7 +209,8 @@ mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_
         return choose_named(ctx, file, c, wanted);
     }
     const char *first = field_of(c, 0);
-    const bool is_index = c->n_columns > 1 && c->has_header && (first[0] == '\0' || is_index_name(first));
+    const bool is_index =
+        c->n_columns > 1 && c->has_header && (first[0] == '\0' || is_index_name(first));
     c->is_first_open = c->n_columns > 1 && !is_index;
     for (int64_t i = is_index ? 1 : 0; i < c->n_columns; i++) {
         c->slots[i] = c->n_stored;

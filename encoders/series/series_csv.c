@@ -4,7 +4,8 @@
 
 #include "encoders/series/series_reader_internal.h"
 
-/* Values are kept row by row, as they come, in blocks that never move: twice the memory is never needed. */
+/* Values are kept row by row, as they come, in blocks that never move: twice the memory is never
+ * needed. */
 enum { BLOCK_SHIFT = 17, BLOCK_VALUES = 1 << BLOCK_SHIFT };
 
 static const uint64_t max_file_bytes = (uint64_t)4 << 30;
@@ -16,7 +17,8 @@ typedef struct sighting {
     char shown[MZ_SERIES_SHOWN_BYTES];
 } sighting;
 
-/* What decides about a group of columns: the first one while it may be the index, and all others. */
+/* What decides about a group of columns: the first one while it may be the index, and all others.
+ */
 typedef struct column_group {
     sighting point; /* first number with a decimal point */
     sighting comma; /* first number with a decimal comma */
@@ -37,7 +39,8 @@ struct mz_series_csv {
     column_group first, rest;
 
     mz_status status; /* the first failure: callbacks of the parser cannot stop it */
-    int64_t row;      /* number of the row in progress; empty lines count, the second byte of CRLF does not */
+    int64_t row; /* number of the row in progress; empty lines count, the second byte of CRLF does
+                    not */
     int64_t n_fields; /* fields of it so far */
     size_t row_bytes;
     int last_end;       /* byte that ended the row before */
@@ -51,8 +54,10 @@ struct mz_series_csv {
     char id[MZ_SERIES_NUMBER_NAME_BYTES];
 };
 
-/* Counts the delimiters outside quotes in the line at *pos, which moves behind it. False for a line without an end. */
-static bool count_delimiters(const char *text, size_t n_bytes, const char *delimiters, size_t *pos, int64_t counts[3]) {
+/* Counts the delimiters outside quotes in the line at *pos, which moves behind it. False for a line
+ * without an end. */
+static bool count_delimiters(const char *text, size_t n_bytes, const char *delimiters, size_t *pos,
+                             int64_t counts[3]) {
     bool is_quoted = false;
     memset(counts, 0, 3 * sizeof *counts);
     for (size_t i = *pos; i < n_bytes; i++) {
@@ -71,8 +76,8 @@ static bool count_delimiters(const char *text, size_t n_bytes, const char *delim
     return false;
 }
 
-/* The delimiter that stands equally often in each of the first lines; else the most frequent one of the first line. A tab
- * or semicolon beats a comma, which may be a decimal comma there. */
+/* The delimiter that stands equally often in each of the first lines; else the most frequent one of
+ * the first line. A tab or semicolon beats a comma, which may be a decimal comma there. */
 static char find_delimiter(const char *text, size_t n_bytes) {
     static const char delimiters[] = "\t;,";
     enum { MAX_LINES = 32 };
@@ -106,15 +111,17 @@ static char find_delimiter(const char *text, size_t n_bytes) {
 }
 
 /* Fails with the place of a field. */
-static mz_status fail_field(mz_series_csv *csv, const sighting *at, const char *what, const char *hint) {
+static mz_status fail_field(mz_series_csv *csv, const sighting *at, const char *what,
+                            const char *hint) {
     char buffer[MZ_SERIES_NUMBER_NAME_BYTES];
     char shown[MZ_SERIES_SHOWN_BYTES];
     const char *name = mz_series_columns_name(&csv->columns, at->column, buffer);
     mz_series_show(name, strlen(name), shown);
     const bool has_name = name != buffer;
-    return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld, column %s%s%s: \"%s\" %s%s", csv->file,
-                   (long long)at->row, has_name ? "\"" : "", has_name ? shown : buffer + strlen("column "),
-                   has_name ? "\"" : "", at->shown, what, hint);
+    return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld, column %s%s%s: \"%s\" %s%s",
+                   csv->file, (long long)at->row, has_name ? "\"" : "",
+                   has_name ? shown : buffer + strlen("column "), has_name ? "\"" : "", at->shown,
+                   what, hint);
 }
 
 static sighting see(const mz_series_csv *csv, int64_t column, const char *text, size_t n_bytes) {
@@ -123,7 +130,8 @@ static sighting see(const mz_series_csv *csv, int64_t column, const char *text, 
     return s;
 }
 
-static void see_first(sighting *s, const mz_series_csv *csv, int64_t column, const char *text, size_t n_bytes) {
+static void see_first(sighting *s, const mz_series_csv *csv, int64_t column, const char *text,
+                      size_t n_bytes) {
     if (s->row == 0) {
         *s = see(csv, column, text, n_bytes);
     }
@@ -154,7 +162,8 @@ static mz_status store_field(mz_series_csv *csv, int64_t column, char *text, siz
     } else if (field.kind == MZ_FIELD_TEXT) {
         const sighting at = see(csv, column, text, n_bytes);
         const bool has_choice = !csv->columns.is_named && csv->columns.n_columns > 1;
-        return fail_field(csv, &at, "is not a number", has_choice ? "; choose the columns to read with --columns" : "");
+        return fail_field(csv, &at, "is not a number",
+                          has_choice ? "; choose the columns to read with --columns" : "");
     }
     return MZ_OK;
 }
@@ -162,14 +171,15 @@ static mz_status store_field(mz_series_csv *csv, int64_t column, char *text, siz
 static mz_status push_row(mz_series_csv *csv) {
     const int64_t n_stored = csv->columns.n_stored;
     if (csv->n_rows == MZ_SERIES_MAX_VALUES) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: row %lld: more than %d values a series", csv->file,
-                       (long long)csv->row, MZ_SERIES_MAX_VALUES);
+        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: row %lld: more than %d values a series",
+                       csv->file, (long long)csv->row, MZ_SERIES_MAX_VALUES);
     }
     size_t i = (size_t)csv->n_rows * (size_t)n_stored;
     for (int64_t slot = 0; slot < n_stored; slot++, i++) {
         if (i >> BLOCK_SHIFT == csv->n_blocks) {
             void *grown = csv->blocks;
-            MZ_TRY(mz_grow(csv->ctx, &grown, &csv->blocks_capacity, csv->n_blocks + 1, sizeof *csv->blocks, "CSV values"));
+            MZ_TRY(mz_grow(csv->ctx, &grown, &csv->blocks_capacity, csv->n_blocks + 1,
+                           sizeof *csv->blocks, "CSV values"));
             csv->blocks = grown;
             void *block;
             MZ_TRY(mz_alloc(csv->ctx, BLOCK_VALUES * sizeof(double), "CSV values", &block));
@@ -186,7 +196,8 @@ static mz_status begin_table(mz_series_csv *csv) {
     mz_series_columns *c = &csv->columns;
     MZ_TRY(mz_series_columns_choose(csv->ctx, csv->file, c, csv->wanted, csv->decimal_comma));
     void *row_values;
-    MZ_TRY(mz_calloc(csv->ctx, (size_t)c->n_stored, sizeof *csv->row_values, "CSV row", &row_values));
+    MZ_TRY(
+        mz_calloc(csv->ctx, (size_t)c->n_stored, sizeof *csv->row_values, "CSV row", &row_values));
     csv->row_values = row_values;
     csv->is_begun = true;
     if (c->has_header) {
@@ -202,8 +213,8 @@ static mz_status begin_table(mz_series_csv *csv) {
 static mz_status add_field(mz_series_csv *csv, char *text, size_t n_bytes) {
     csv->row_bytes += n_bytes + 1;
     if (csv->row_bytes > MZ_SERIES_MAX_LINE_BYTES) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: row %lld is longer than %d MiB", csv->file,
-                       (long long)csv->row, MZ_SERIES_MAX_LINE_BYTES >> 20);
+        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: row %lld is longer than %d MiB",
+                       csv->file, (long long)csv->row, MZ_SERIES_MAX_LINE_BYTES >> 20);
     }
     const int64_t column = csv->n_fields++;
     if (!csv->is_begun) {
@@ -217,8 +228,10 @@ static mz_status end_row(mz_series_csv *csv) {
         return begin_table(csv);
     }
     if (csv->n_fields != csv->columns.n_columns) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld has %lld fields, the first row has %lld", csv->file,
-                       (long long)csv->row, (long long)csv->n_fields, (long long)csv->columns.n_columns);
+        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT,
+                       "%s: row %lld has %lld fields, the first row has %lld", csv->file,
+                       (long long)csv->row, (long long)csv->n_fields,
+                       (long long)csv->columns.n_columns);
     }
     return push_row(csv);
 }
@@ -245,8 +258,9 @@ static void on_row_end(int end, void *user) {
     csv->last_end = end;
 }
 
-/* The parser allocates with functions that know no context, and a chunk adds its own size to the field in progress at
- * most: so the field buffer is ours and always large enough before a chunk goes in. Should the parser ask for more all the same, it gets nothing. */
+/* The parser allocates with functions that know no context, and a chunk adds its own size to the
+ * field in progress at most: so the field buffer is ours and always large enough before a chunk
+ * goes in. Should the parser ask for more all the same, it gets nothing. */
 static void *refuse_realloc(void *ptr, size_t bytes) {
     (void)ptr;
     (void)bytes;
@@ -254,17 +268,19 @@ static void *refuse_realloc(void *ptr, size_t bytes) {
 }
 
 static mz_status feed(mz_series_csv *csv, const char *chunk, size_t n_bytes) {
-    MZ_TRY(mz_grow(csv->ctx, &csv->entry, &csv->entry_capacity, csv->parser.entry_pos + n_bytes + 2, 1, "CSV field"));
+    MZ_TRY(mz_grow(csv->ctx, &csv->entry, &csv->entry_capacity, csv->parser.entry_pos + n_bytes + 2,
+                   1, "CSV field"));
     csv->parser.entry_buf = csv->entry;
     csv->parser.entry_size = csv->entry_capacity;
     const size_t n_parsed = csv_parse(&csv->parser, chunk, n_bytes, on_field, on_row_end, csv);
     MZ_TRY(csv->status);
     if (n_parsed != n_bytes) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld: %s", csv->file, (long long)csv->row,
-                       csv_strerror(csv_error(&csv->parser)));
+        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld: %s", csv->file,
+                       (long long)csv->row, csv_strerror(csv_error(&csv->parser)));
     }
     if (csv->parser.entry_pos > MZ_SERIES_MAX_LINE_BYTES) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: row %lld is longer than %d MiB (is a quote never closed?)", csv->file,
+        return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT,
+                       "%s: row %lld is longer than %d MiB (is a quote never closed?)", csv->file,
                        (long long)csv->row, MZ_SERIES_MAX_LINE_BYTES >> 20);
     }
     return MZ_OK;
@@ -283,18 +299,21 @@ static mz_status parse_all(mz_series_csv *csv, mz_series_source *source) {
             break;
         }
         if (source->offset + n_bytes > max_file_bytes) {
-            return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: is larger than %llu bytes", csv->file,
-                           (unsigned long long)max_file_bytes);
+            return mz_fail(&csv->ctx->error, MZ_ERR_LIMIT, "%s: is larger than %llu bytes",
+                           csv->file, (unsigned long long)max_file_bytes);
         }
         MZ_TRY(feed(csv, chunk, n_bytes));
     }
     MZ_TRY(feed(csv, "", 0));
     /* An open quote is an error at the end only; inside, stray quotes are taken as they stand. */
-    (void)csv_set_opts(&csv->parser, CSV_APPEND_NULL | CSV_REPALL_NL | CSV_STRICT | CSV_STRICT_FINI);
+    (void)csv_set_opts(&csv->parser,
+                       CSV_APPEND_NULL | CSV_REPALL_NL | CSV_STRICT | CSV_STRICT_FINI);
     const int failed = csv_fini(&csv->parser, on_field, on_row_end, csv);
     MZ_TRY(csv->status);
     if (failed != 0) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: row %lld: a quoted field is not closed", csv->file, (long long)csv->row);
+        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT,
+                       "%s: row %lld: a quoted field is not closed", csv->file,
+                       (long long)csv->row);
     }
     return MZ_OK;
 }
@@ -304,10 +323,12 @@ static double value_at(const mz_series_csv *csv, int64_t row, int64_t slot) {
     return csv->blocks[i >> BLOCK_SHIFT][i & (BLOCK_VALUES - 1)];
 }
 
-/* A delimiter at the end of each line makes a last column without name and values; it is no series. */
+/* A delimiter at the end of each line makes a last column without name and values; it is no series.
+ */
 static bool has_hollow_end(const mz_series_csv *csv) {
     const mz_series_columns *c = &csv->columns;
-    if (!c->has_header || c->is_named || c->n_stored - csv->first_slot < 2 || c->text[c->offsets[c->n_columns - 1]] != '\0') {
+    if (!c->has_header || c->is_named || c->n_stored - csv->first_slot < 2 ||
+        c->text[c->offsets[c->n_columns - 1]] != '\0') {
         return false;
     }
     for (int64_t row = 0; row < csv->n_rows; row++) {
@@ -330,7 +351,8 @@ static mz_status settle(mz_series_csv *csv) {
         return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: is empty", csv->file);
     }
     if (csv->n_rows == 0) {
-        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: has a header but no data rows", csv->file);
+        return mz_fail(&csv->ctx->error, MZ_ERR_FORMAT, "%s: has a header but no data rows",
+                       csv->file);
     }
     column_group *rest = &csv->rest;
     if (csv->columns.is_first_open && !csv->is_first_text) {
@@ -343,13 +365,15 @@ static mz_status settle(mz_series_csv *csv) {
     }
     if (rest->comma.row != 0 && rest->point.row != 0) {
         char hint[64];
-        (void)snprintf(hint, sizeof hint, "; the decimal mark of row %lld is a point", (long long)rest->point.row);
+        (void)snprintf(hint, sizeof hint, "; the decimal mark of row %lld is a point",
+                       (long long)rest->point.row);
         return fail_field(csv, &rest->comma, "is not a number", hint);
     }
     csv->first_slot = csv->is_first_text ? 1 : 0;
     csv->n_series = csv->columns.n_stored - csv->first_slot - (has_hollow_end(csv) ? 1 : 0);
     void *values;
-    MZ_TRY(mz_calloc(csv->ctx, (size_t)csv->n_rows, sizeof *csv->series_values, "series values", &values));
+    MZ_TRY(mz_calloc(csv->ctx, (size_t)csv->n_rows, sizeof *csv->series_values, "series values",
+                     &values));
     csv->series_values = values;
     return MZ_OK;
 }
@@ -363,7 +387,8 @@ mz_status mz_series_csv_open(mz_series_source *source, const char *columns, mz_s
     csv->file = source->name;
     csv->wanted = columns;
     csv->row = 1;
-    /* Fails only without a parser. Never freed by csv_free: the only thing it owns, the field buffer, is ours. */
+    /* Fails only without a parser. Never freed by csv_free: the only thing it owns, the field
+     * buffer, is ours. */
     (void)csv_init(&csv->parser, CSV_APPEND_NULL | CSV_REPALL_NL);
     csv_set_realloc_func(&csv->parser, refuse_realloc);
     mz_status status = parse_all(csv, source);

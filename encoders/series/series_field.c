@@ -13,10 +13,12 @@ static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-bool mz_series_is_one_of(const char *text, size_t n_bytes, const char *const *words, size_t n_words) {
+bool mz_series_is_one_of(const char *text, size_t n_bytes, const char *const *words,
+                         size_t n_words) {
     for (size_t w = 0; w < n_words; w++) {
         size_t i = 0;
-        while (i < n_bytes && words[w][i] != '\0' && tolower((unsigned char)text[i]) == words[w][i]) {
+        while (i < n_bytes && words[w][i] != '\0' &&
+               tolower((unsigned char)text[i]) == words[w][i]) {
             i++;
         }
         if (i == n_bytes && words[w][i] == '\0') {
@@ -38,7 +40,8 @@ static const char *skip_digits(const char *p) {
     return p;
 }
 
-/* The end of the number that begins at `p`, or NULL; *mark is where its decimal mark stands, or NULL. */
+/* The end of the number that begins at `p`, or NULL; *mark is where its decimal mark stands, or
+ * NULL. */
 static const char *scan_number(const char *p, bool decimal_comma, const char **mark) {
     p += *p == '+' || *p == '-';
     const char *whole = p;
@@ -76,7 +79,8 @@ mz_field mz_series_field(char *text, size_t n_bytes, bool decimal_comma) {
     mz_field field = {.kind = MZ_FIELD_TEXT, .value = NAN};
     const char *mark;
     if (scan_number(begin, decimal_comma, &mark) != end) {
-        field.kind = is_missing_marker(begin, (size_t)(end - begin)) ? MZ_FIELD_MISSING : MZ_FIELD_TEXT;
+        field.kind =
+            is_missing_marker(begin, (size_t)(end - begin)) ? MZ_FIELD_MISSING : MZ_FIELD_TEXT;
         return field;
     }
     field.mark = mark != NULL ? *mark : '\0';
@@ -112,7 +116,8 @@ void mz_series_show(const char *text, size_t n_bytes, char shown[MZ_SERIES_SHOWN
     memcpy(shown + n, n < n_bytes ? cut : "", n < n_bytes ? sizeof cut : 1);
 }
 
-/* Bytes of the sequence at `p`, 0 when malformed: overlong forms, surrogates and values above U+10FFFF too. */
+/* Bytes of the sequence at `p`, 0 when malformed: overlong forms, surrogates and values above
+ * U+10FFFF too. */
 static size_t utf8_length(const unsigned char *p, size_t n_left) {
     if (p[0] < 0x80) {
         return 1;

@@ -4,7 +4,8 @@
 
 #include "encoders/series/series_reader_internal.h"
 
-/* Limits a line is held against before the JSON library builds a tree of it, 40 to 130 bytes an element. */
+/* Limits a line is held against before the JSON library builds a tree of it, 40 to 130 bytes an
+ * element. */
 enum { MAX_COMMAS = MZ_SERIES_MAX_VALUES + (1 << 16), MAX_BRACKETS = 1 << 20 };
 
 struct mz_series_jsonl {
@@ -27,9 +28,12 @@ static mz_context *context_of(const mz_series_jsonl *j) {
 
 static mz_status append(mz_series_jsonl *j, size_t n_bytes) {
     mz_context *ctx = context_of(j);
+    if (n_bytes == 0) {
+        return MZ_OK;
+    }
     if (j->line_bytes + n_bytes > MZ_SERIES_MAX_LINE_BYTES) {
-        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: line %lld is longer than %d MiB", j->source->name,
-                       (long long)j->line_number, MZ_SERIES_MAX_LINE_BYTES >> 20);
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: line %lld is longer than %d MiB",
+                       j->source->name, (long long)j->line_number, MZ_SERIES_MAX_LINE_BYTES >> 20);
     }
     void *grown = j->line;
     MZ_TRY(mz_grow(ctx, &grown, &j->line_capacity, j->line_bytes + n_bytes, 1, "JSON line"));
@@ -82,11 +86,13 @@ static mz_status check_counts(const mz_series_jsonl *j) {
         n_brackets += j->line[i] == '[' || j->line[i] == '{';
     }
     if (n_commas > MAX_COMMAS) {
-        return mz_fail(&context_of(j)->error, MZ_ERR_LIMIT, "%s: line %lld: more than %d values a series", j->source->name,
+        return mz_fail(&context_of(j)->error, MZ_ERR_LIMIT,
+                       "%s: line %lld: more than %d values a series", j->source->name,
                        (long long)j->line_number, MZ_SERIES_MAX_VALUES);
     }
     if (n_brackets > MAX_BRACKETS) {
-        return mz_fail(&context_of(j)->error, MZ_ERR_LIMIT, "%s: line %lld: more than %d arrays and objects", j->source->name,
+        return mz_fail(&context_of(j)->error, MZ_ERR_LIMIT,
+                       "%s: line %lld: more than %d arrays and objects", j->source->name,
                        (long long)j->line_number, MAX_BRACKETS);
     }
     return MZ_OK;
@@ -99,11 +105,12 @@ static mz_status parse_line(const mz_series_jsonl *j, json_t **out) {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL;
     json_t *root = json_loadb(j->line, j->line_bytes, flags, &error);
     if (root == NULL && json_error_code(&error) == json_error_out_of_memory) {
-        return mz_fail(&context_of(j)->error, MZ_ERR_NOMEM, "%s: line %lld: out of memory", j->source->name,
-                       (long long)j->line_number);
+        return mz_fail(&context_of(j)->error, MZ_ERR_NOMEM, "%s: line %lld: out of memory",
+                       j->source->name, (long long)j->line_number);
     }
     if (root == NULL) {
-        return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT, "%s: line %lld, column %d: %s (each line must be a whole JSON value)",
+        return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT,
+                       "%s: line %lld, column %d: %s (each line must be a whole JSON value)",
                        j->source->name, (long long)j->line_number, error.column, error.text);
     }
     *out = root;
@@ -130,20 +137,23 @@ static const char *type_name(const json_t *value) {
     return "null";
 }
 
-static mz_status fail_type(const mz_series_jsonl *j, const char *what, const json_t *value, const char *expected) {
-    return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT, "%s: line %lld: %s is %s, expected %s", j->source->name,
-                   (long long)j->line_number, what, type_name(value), expected);
+static mz_status fail_type(const mz_series_jsonl *j, const char *what, const json_t *value,
+                           const char *expected) {
+    return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT, "%s: line %lld: %s is %s, expected %s",
+                   j->source->name, (long long)j->line_number, what, type_name(value), expected);
 }
 
-static mz_status store_values(mz_series_jsonl *j, const json_t *array, const char *key, int64_t *n_values) {
+static mz_status store_values(mz_series_jsonl *j, const json_t *array, const char *key,
+                              int64_t *n_values) {
     mz_context *ctx = context_of(j);
     const size_t n = json_array_size(array);
     if (n > MZ_SERIES_MAX_VALUES) {
-        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: line %lld: %zu values, at most %d are read", j->source->name,
-                       (long long)j->line_number, n, MZ_SERIES_MAX_VALUES);
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: line %lld: %zu values, at most %d are read",
+                       j->source->name, (long long)j->line_number, n, MZ_SERIES_MAX_VALUES);
     }
     void *grown = j->values;
-    MZ_TRY(mz_grow(ctx, &grown, &j->values_capacity, n, sizeof *j->values, "series values"));
+    MZ_TRY(mz_grow(ctx, &grown, &j->values_capacity, n > 0 ? n : 1, sizeof *j->values,
+                   "series values"));
     j->values = grown;
     for (size_t i = 0; i < n; i++) {
         const json_t *element = json_array_get(array, i);
@@ -199,7 +209,8 @@ static mz_status read_series(mz_series_jsonl *j, const json_t *root, int64_t *n_
         MZ_TRY(store_id(j, json_object_get(root, "id")));
         return store_values(j, array, keys[i], n_values);
     }
-    return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT, "%s: line %lld: the object has no \"sequence\", \"values\" or \"target\"",
+    return mz_fail(&context_of(j)->error, MZ_ERR_FORMAT,
+                   "%s: line %lld: the object has no \"sequence\", \"values\" or \"target\"",
                    j->source->name, (long long)j->line_number);
 }
 

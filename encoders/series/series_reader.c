@@ -7,18 +7,20 @@
 struct mz_series_reader {
     mz_context *ctx;
     mz_series_source source;
-    mz_series_csv *csv;     /* exactly one of the two */
+    mz_series_csv *csv; /* exactly one of the two */
     mz_series_jsonl *jsonl;
     int64_t n_series, n_values;
-    int64_t n_given;        /* series handed out */
+    int64_t n_given; /* series handed out */
     int64_t n_values_given;
 };
 
 static mz_status fail_changed(const mz_series_reader *r) {
-    return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "%s: changed while it was being read", r->source.name);
+    return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "%s: changed while it was being read",
+                   r->source.name);
 }
 
-/* Reads all lines once, so that a fault in the last one is found before the first series is used. */
+/* Reads all lines once, so that a fault in the last one is found before the first series is used.
+ */
 static mz_status open_jsonl(mz_series_reader *r) {
     MZ_TRY(mz_series_source_spool(&r->source));
     MZ_TRY(mz_series_jsonl_open(&r->source, &r->jsonl));
@@ -61,15 +63,16 @@ static mz_status open_format(mz_series_reader *r, const mz_series_options *optio
         return open_csv(r, columns);
     }
     if (columns != NULL) {
-        return mz_fail(&r->ctx->error, MZ_ERR_ARG, "%s: columns can be chosen from CSV only, this is JSON lines",
+        return mz_fail(&r->ctx->error, MZ_ERR_ARG,
+                       "%s: columns can be chosen from CSV only, this is JSON lines",
                        r->source.name);
     }
     return open_jsonl(r);
 }
 
 /* Takes over the source. */
-static mz_status open_source(mz_context *ctx, mz_series_source *source, const mz_series_options *options,
-                             mz_series_reader **out) {
+static mz_status open_source(mz_context *ctx, mz_series_source *source,
+                             const mz_series_options *options, mz_series_reader **out) {
     void *memory;
     mz_status status = mz_calloc(ctx, 1, sizeof(mz_series_reader), "series reader", &memory);
     if (status != MZ_OK) {
@@ -88,7 +91,8 @@ static mz_status open_source(mz_context *ctx, mz_series_source *source, const mz
     return MZ_OK;
 }
 
-mz_status mz_series_open(mz_context *ctx, const char *path, const mz_series_options *options, mz_series_reader **out) {
+mz_status mz_series_open(mz_context *ctx, const char *path, const mz_series_options *options,
+                         mz_series_reader **out) {
     mz_series_source source;
     MZ_TRY(mz_series_source_open(ctx, path, &source));
     return open_source(ctx, &source, options, out);
@@ -128,7 +132,8 @@ static mz_status next_jsonl(mz_series_reader *r, mz_series *out, bool *end) {
     }
     MZ_TRY(status);
     const int64_t n_values = r->n_values_given + series.n_values;
-    if (is_over != (r->n_given == r->n_series) || n_values > r->n_values || (is_over && n_values < r->n_values)) {
+    if (is_over != (r->n_given == r->n_series) || n_values > r->n_values ||
+        (is_over && n_values < r->n_values)) {
         return fail_changed(r);
     }
     *end = is_over;

@@ -1,15 +1,16 @@
 /* Reading series from CSV and JSON lines.
  *
- * CSV: comma, semicolon or tab (found from the file); with or without header; a UTF-8 byte order mark, CR, LF and CRLF
- * line ends, quoted fields. One column a series; a first column of dates or labels is the index and no series.
- * Empty fields and NA, N/A, NaN, null, None, "-" (any case) are missing values. With semicolons or tabs a decimal comma is read
- * where no field of the file has a decimal point.
- * JSON lines: one object {"id": "name", "sequence": [numbers or null]} a line ("values" and "target" are taken for
- * "sequence" too), or a bare array; a missing id becomes the 1-based line number ("3"). Empty lines are skipped.
+ * CSV: comma, semicolon or tab (found from the file); with or without header; a UTF-8 byte order
+ * mark, CR, LF and CRLF line ends, quoted fields. One column a series; a first column of dates or
+ * labels is the index and no series. Empty fields and NA, N/A, NaN, null, None, "-" (any case) are
+ * missing values. With semicolons or tabs a decimal comma is read where no field of the file has a
+ * decimal point. JSON lines: one object {"id": "name", "sequence": [numbers or null]} a line
+ * ("values" and "target" are taken for "sequence" too), or a bare array; a missing id becomes the
+ * 1-based line number ("3"). Empty lines are skipped.
  *
- * Opening reads the whole input once and checks all of it, so that a fault in the last line is reported before the first
- * forecast; JSON lines are then read again one by one, in memory bounded by the longest line. Standard input is first
- * copied to an unlinked temporary file. */
+ * Opening reads the whole input once and checks all of it, so that a fault in the last line is
+ * reported before the first forecast; JSON lines are then read again one by one, in memory bounded
+ * by the longest line. Standard input is first copied to an unlinked temporary file. */
 #ifndef MZ_ENCODERS_SERIES_SERIES_READER_H
 #define MZ_ENCODERS_SERIES_SERIES_READER_H
 
@@ -27,24 +28,28 @@ extern "C" {
 typedef struct mz_series_reader mz_series_reader;
 
 typedef struct mz_series_options {
-    const char *columns; /* CSV: comma-separated names (or 1-based numbers "#2") of the columns to read, in that order; NULL: all */
+    const char *columns; /* CSV: comma-separated names (or 1-based numbers "#2") of the columns to
+                            read, in that order; NULL: all */
 } mz_series_options;
 
 /* Limits: 16 million values a series, 1 million columns, 64 MiB a line, 4 GiB a CSV file.
- * `path` is a file or "-" for standard input. The format is found from the contents: a first character '{' or '[' means
- * JSON lines. Errors (each one line naming the file, and row and column or line where there is one): IO; FORMAT for an
- * empty file, a file without data rows, binary contents, text in a number column, rows of different width, broken JSON,
- * a value that is not finite; MISSING for a column that does not exist (naming those that do); LIMIT; NOMEM. */
-mz_status mz_series_open(mz_context *ctx, const char *path, const mz_series_options *options, mz_series_reader **out);
+ * `path` is a file or "-" for standard input. The format is found from the contents: a first
+ * character '{' or '[' means JSON lines. Errors (each one line naming the file, and row and column
+ * or line where there is one): IO; FORMAT for an empty file, a file without data rows, binary
+ * contents, text in a number column, rows of different width, broken JSON, a value that is not
+ * finite; MISSING for a column that does not exist (naming those that do); LIMIT; NOMEM. */
+mz_status mz_series_open(mz_context *ctx, const char *path, const mz_series_options *options,
+                         mz_series_reader **out);
 void mz_series_close(mz_series_reader *reader);
 
 /* Number of series in the whole input, and of values in all of them. */
 int64_t mz_series_count(const mz_series_reader *reader);
 int64_t mz_series_n_values(const mz_series_reader *reader);
 
-/* The next series, in file order; *end becomes true (and *out is untouched) after the last. The caller may change
- * out->values and n_values in place; out is borrowed and valid until the next call. A CSV column's trailing empty fields count as missing values, so that
- * columns of unequal length can be told apart by the caller. Errors: IO, NOMEM; FORMAT when the file changed. */
+/* The next series, in file order; *end becomes true (and *out is untouched) after the last. The
+ * caller may change out->values and n_values in place; out is borrowed and valid until the next
+ * call. A CSV column's trailing empty fields count as missing values, so that columns of unequal
+ * length can be told apart by the caller. Errors: IO, NOMEM; FORMAT when the file changed. */
 mz_status mz_series_next(mz_series_reader *reader, mz_series *out, bool *end);
 
 #ifdef __cplusplus

@@ -1,4 +1,5 @@
-/* What the parts of the series reader share: bytes from a file, a pipe or memory; fields; the two formats. */
+/* What the parts of the series reader share: bytes from a file, a pipe or memory; fields; the two
+ * formats. */
 #ifndef MZ_ENCODERS_SERIES_SERIES_READER_INTERNAL_H
 #define MZ_ENCODERS_SERIES_SERIES_READER_INTERNAL_H
 
@@ -16,13 +17,14 @@ extern "C" {
 
 enum {
     MZ_SERIES_CHUNK_BYTES = 1 << 16,
-    MZ_SERIES_MAX_VALUES = 16000000,  /* a series */
+    MZ_SERIES_MAX_VALUES = 16000000, /* a series */
     MZ_SERIES_MAX_COLUMNS = 1000000,
     MZ_SERIES_MAX_LINE_BYTES = 64 << 20,
     MZ_SERIES_SHOWN_BYTES = 48, /* room for a value shown in a message */
 };
 
-/* Bytes in order, a chunk at a time. Opened by one of the two functions below, released by mz_series_source_close. */
+/* Bytes in order, a chunk at a time. Opened by one of the two functions below, released by
+ * mz_series_source_close. */
 typedef struct mz_series_source {
     mz_context *ctx;
     char *name;            /* for messages */
@@ -30,30 +32,32 @@ typedef struct mz_series_source {
     bool is_stdin;         /* do not close it, and copy it before reading it twice */
     const uint8_t *memory; /* borrowed */
     size_t memory_bytes, memory_pos;
-    uint8_t *buffer;       /* [MZ_SERIES_CHUNK_BYTES] */
-    size_t n_buffered;     /* bytes of the newest chunk */
-    uint64_t offset;       /* of the newest chunk */
-    bool is_pending;       /* the newest chunk was looked at but not yet handed out */
+    uint8_t *buffer;   /* [MZ_SERIES_CHUNK_BYTES] */
+    size_t n_buffered; /* bytes of the newest chunk */
+    uint64_t offset;   /* of the newest chunk */
+    bool is_pending;   /* the newest chunk was looked at but not yet handed out */
 } mz_series_source;
 
 /* Opens `path` ("-": standard input). Errors: IO, NOMEM. */
 mz_status mz_series_source_open(mz_context *ctx, const char *path, mz_series_source *out);
-mz_status mz_series_source_open_memory(mz_context *ctx, const void *data, size_t n_bytes, const char *name,
-                                       mz_series_source *out);
+mz_status mz_series_source_open_memory(mz_context *ctx, const void *data, size_t n_bytes,
+                                       const char *name, mz_series_source *out);
 void mz_series_source_close(mz_series_source *source);
 
-/* The next chunk without its being consumed / and consumed; *n_bytes is 0 at the end only. The first chunk comes without
- * a byte order mark. Borrowed until the next call. Errors: IO; FORMAT for a NUL byte. */
+/* The next chunk without its being consumed / and consumed; *n_bytes is 0 at the end only. The
+ * first chunk comes without a byte order mark. Borrowed until the next call. Errors: IO; FORMAT for
+ * a NUL byte. */
 mz_status mz_series_source_peek(mz_series_source *source, const char **chunk, size_t *n_bytes);
 mz_status mz_series_source_next(mz_series_source *source, const char **chunk, size_t *n_bytes);
 
-/* Before anything was consumed: copies what cannot be read twice (pipes, standard input) to an unlinked temporary file.
- * Errors: IO. */
+/* Before anything was consumed: copies what cannot be read twice (pipes, standard input) to an
+ * unlinked temporary file. Errors: IO. */
 mz_status mz_series_source_spool(mz_series_source *source);
 /* Back to the first byte. Errors: IO. */
 mz_status mz_series_source_rewind(mz_series_source *source);
 
-/* Opens a reader over bytes in memory, which must outlive it; the tests' and fuzzers' way in. As mz_series_open. */
+/* Opens a reader over bytes in memory, which must outlive it; the tests' and fuzzers' way in. As
+ * mz_series_open. */
 mz_status mz_series_open_memory(mz_context *ctx, const void *data, size_t n_bytes, const char *name,
                                 const mz_series_options *options, mz_series_reader **out);
 
@@ -71,25 +75,28 @@ typedef struct mz_field {
     char mark;    /* its decimal mark, '.' or ','; 0: none */
 } mz_field;
 
-/* Reads the whole field: [+-]digits[.digits][e[+-]digits] with blanks around it, at least one digit before the exponent;
- * with `decimal_comma` also with ',' for '.'. text[n_bytes] must be NUL; it is changed while reading and restored. */
+/* Reads the whole field: [+-]digits[.digits][e[+-]digits] with blanks around it, at least one digit
+ * before the exponent; with `decimal_comma` also with ',' for '.'. text[n_bytes] must be NUL; it is
+ * changed while reading and restored. */
 mz_field mz_series_field(char *text, size_t n_bytes, bool decimal_comma);
 
-/* Copies what of `text` fits for a message: control characters become '?', a cut is marked by "...". */
+/* Copies what of `text` fits for a message: control characters become '?', a cut is marked by
+ * "...". */
 void mz_series_show(const char *text, size_t n_bytes, char shown[MZ_SERIES_SHOWN_BYTES]);
 
 /* True when the bytes are well-formed UTF-8. */
 bool mz_series_is_utf8(const char *text, size_t n_bytes);
 
 /* True when the text is one of the words, which are in lower case, in any case. */
-bool mz_series_is_one_of(const char *text, size_t n_bytes, const char *const *words, size_t n_words);
+bool mz_series_is_one_of(const char *text, size_t n_bytes, const char *const *words,
+                         size_t n_words);
 
-/* The columns of a CSV file: the first row, whether it is a header, and which columns are read. All zero before use;
- * released by mz_series_columns_clear. */
+/* The columns of a CSV file: the first row, whether it is a header, and which columns are read. All
+ * zero before use; released by mz_series_columns_clear. */
 typedef struct mz_series_columns {
-    char *text;         /* the first row's fields as UTF-8, each with its NUL */
+    char *text; /* the first row's fields as UTF-8, each with its NUL */
     size_t n_text_bytes, text_capacity;
-    size_t *offsets;    /* [n_columns] into text */
+    size_t *offsets; /* [n_columns] into text */
     size_t offsets_capacity;
     int64_t n_columns;
     bool has_header;
@@ -100,17 +107,22 @@ typedef struct mz_series_columns {
     int64_t n_stored;
 } mz_series_columns;
 
-/* Adds a field of the first row. Text that is not UTF-8 is taken as Latin-1. Errors: NOMEM; LIMIT for too many. */
-mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_columns *columns, const char *text, size_t n_bytes);
+/* Adds a field of the first row. Text that is not UTF-8 is taken as Latin-1. Errors: NOMEM; LIMIT
+ * for too many. */
+mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_columns *columns,
+                                const char *text, size_t n_bytes);
 
-/* After the first row: finds out whether it is a header and fills the last four members. `wanted` is the option's text, or NULL.
- * Errors: MISSING for a column that does not exist; ARG for one named twice, ambiguously or not at all; NOMEM. */
-mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_columns *columns, const char *wanted,
-                                   bool decimal_comma);
+/* After the first row: finds out whether it is a header and fills the last four members. `wanted`
+ * is the option's text, or NULL. Errors: MISSING for a column that does not exist; ARG for one
+ * named twice, ambiguously or not at all; NOMEM. */
+mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_columns *columns,
+                                   const char *wanted, bool decimal_comma);
 
 enum { MZ_SERIES_NUMBER_NAME_BYTES = 32 };
-/* The column's name; one without a name is called "column N" (written to `buffer`). Borrowed from either. */
-char *mz_series_columns_name(const mz_series_columns *columns, int64_t column, char buffer[MZ_SERIES_NUMBER_NAME_BYTES]);
+/* The column's name; one without a name is called "column N" (written to `buffer`). Borrowed from
+ * either. */
+char *mz_series_columns_name(const mz_series_columns *columns, int64_t column,
+                             char buffer[MZ_SERIES_NUMBER_NAME_BYTES]);
 
 void mz_series_columns_clear(mz_context *ctx, mz_series_columns *columns);
 

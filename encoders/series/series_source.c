@@ -5,7 +5,8 @@
 #include "encoders/series/series_reader_internal.h"
 
 static mz_status fail_io(const mz_series_source *s, const char *what, int code) {
-    return mz_fail(&s->ctx->error, MZ_ERR_IO, "%s: %s: %s", s->name, what, code != 0 ? strerror(code) : "unknown error");
+    return mz_fail(&s->ctx->error, MZ_ERR_IO, "%s: %s: %s", s->name, what,
+                   code != 0 ? strerror(code) : "unknown error");
 }
 
 static mz_status source_init(mz_context *ctx, const char *name, mz_series_source *out) {
@@ -38,8 +39,8 @@ mz_status mz_series_source_open(mz_context *ctx, const char *path, mz_series_sou
     return MZ_OK;
 }
 
-mz_status mz_series_source_open_memory(mz_context *ctx, const void *data, size_t n_bytes, const char *name,
-                                       mz_series_source *out) {
+mz_status mz_series_source_open_memory(mz_context *ctx, const void *data, size_t n_bytes,
+                                       const char *name, mz_series_source *out) {
     MZ_TRY(source_init(ctx, name, out));
     out->memory = data;
     out->memory_bytes = n_bytes;
@@ -79,12 +80,15 @@ static mz_status read_chunk(mz_series_source *s) {
 
 static mz_status check_text(const mz_series_source *s) {
     const uint8_t *b = s->buffer;
-    if (s->offset == 0 && s->n_buffered >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff))) {
-        return mz_fail(&s->ctx->error, MZ_ERR_FORMAT, "%s: is UTF-16 text, expected UTF-8", s->name);
+    if (s->offset == 0 && s->n_buffered >= 2 &&
+        ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff))) {
+        return mz_fail(&s->ctx->error, MZ_ERR_FORMAT, "%s: is UTF-16 text, expected UTF-8",
+                       s->name);
     }
     const uint8_t *nul = s->n_buffered > 0 ? memchr(b, 0, s->n_buffered) : NULL;
     size_t at = nul != NULL ? (size_t)(nul - b) : s->n_buffered;
-    /* Other control characters are looked for at the beginning only: a stray one later is a text field's business. */
+    /* Other control characters are looked for at the beginning only: a stray one later is a text
+     * field's business. */
     const size_t n_checked = s->offset == 0 && at > 4096 ? 4096 : at;
     for (size_t i = 0; s->offset == 0 && i < n_checked; i++) {
         const bool is_space = b[i] >= '\t' && b[i] <= '\r';
@@ -94,15 +98,18 @@ static mz_status check_text(const mz_series_source *s) {
         }
     }
     if (at < s->n_buffered) {
-        return mz_fail(&s->ctx->error, MZ_ERR_FORMAT, "%s: binary contents (byte 0x%02x at offset %llu), expected CSV or JSON lines",
-                       s->name, b[at], (unsigned long long)(s->offset + at));
+        return mz_fail(
+            &s->ctx->error, MZ_ERR_FORMAT,
+            "%s: binary contents (byte 0x%02x at offset %llu), expected CSV or JSON lines", s->name,
+            b[at], (unsigned long long)(s->offset + at));
     }
     return MZ_OK;
 }
 
 /* Handing out starts behind a byte order mark. */
 static size_t mark_bytes(const mz_series_source *s) {
-    return s->offset == 0 && s->n_buffered >= 3 && memcmp(s->buffer, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    return s->offset == 0 && s->n_buffered >= 3 && memcmp(s->buffer, "\xef\xbb\xbf", 3) == 0 ? 3
+                                                                                             : 0;
 }
 
 mz_status mz_series_source_peek(mz_series_source *s, const char **chunk, size_t *n_bytes) {

@@ -12,7 +12,8 @@ void mz_fixture_open(mz_fixture *f) {
     *f = (mz_fixture){0};
     const mz_context_options options = {.n_threads = 1, .isa = MZ_ISA_AUTO};
     mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &options));
-    mz_assert_ok(&f->ctx, mz_stream_open(&f->ctx, mz_backend_reference(), ARENA_BYTES, &f->reference));
+    mz_assert_ok(&f->ctx,
+                 mz_stream_open(&f->ctx, mz_backend_reference(), ARENA_BYTES, &f->reference));
     const mz_status status = mz_stream_open(&f->ctx, mz_backend_cuda(), ARENA_BYTES, &f->device);
     if (status == MZ_ERR_DEVICE) {
         printf("skipped: %s\n", f->ctx.error.message);
@@ -48,7 +49,8 @@ mz_mirror mz_mirror_put(mz_fixture *f, const void *data, size_t n_bytes) {
     return m;
 }
 
-static mz_mirror_matrix matrix_of(mz_mirror memory, mz_dtype dtype, int64_t n_rows, int64_t n_cols, int64_t ld) {
+static mz_mirror_matrix matrix_of(mz_mirror memory, mz_dtype dtype, int64_t n_rows, int64_t n_cols,
+                                  int64_t ld) {
     mz_mirror_matrix m = {.memory = memory};
     m.host = mz_tensor_2d(dtype, n_rows, n_cols, memory.host);
     m.host.ld = ld;
@@ -57,7 +59,8 @@ static mz_mirror_matrix matrix_of(mz_mirror memory, mz_dtype dtype, int64_t n_ro
     return m;
 }
 
-mz_mirror_matrix mz_mirror_random(mz_fixture *f, mz_dtype dtype, int64_t n_rows, int64_t n_cols, int64_t ld, uint64_t seed, float scale) {
+mz_mirror_matrix mz_mirror_random(mz_fixture *f, mz_dtype dtype, int64_t n_rows, int64_t n_cols,
+                                  int64_t ld, uint64_t seed, float scale) {
     const int64_t n = n_rows * ld;
     const size_t n_bytes = (size_t)n * (size_t)mz_dtype_get(dtype)->block_bytes;
     float *values = malloc((size_t)n * sizeof *values + 1);
@@ -73,7 +76,8 @@ mz_mirror_matrix mz_mirror_random(mz_fixture *f, mz_dtype dtype, int64_t n_rows,
 }
 
 mz_mirror_matrix mz_mirror_blank(mz_fixture *f, int64_t n_rows, int64_t n_cols, int64_t ld) {
-    return matrix_of(mz_mirror_put(f, NULL, (size_t)(n_rows * ld) * sizeof(float)), MZ_DTYPE_F32, n_rows, n_cols, ld);
+    return matrix_of(mz_mirror_put(f, NULL, (size_t)(n_rows * ld) * sizeof(float)), MZ_DTYPE_F32,
+                     n_rows, n_cols, ld);
 }
 
 static void *downloaded(mz_fixture *f, const mz_mirror *m) {
@@ -88,7 +92,8 @@ static void compare_gap(const char *what, const float *row, const mz_tensor *t) 
         uint32_t bits = 0;
         memcpy(&bits, row + i, sizeof bits);
         if (bits != UINT32_MAX) {
-            fail_msg("%s: wrote between rows, at column %lld of %lld", what, (long long)i, (long long)t->shape[1]);
+            fail_msg("%s: wrote between rows, at column %lld of %lld", what, (long long)i,
+                     (long long)t->shape[1]);
         }
     }
 }
@@ -110,7 +115,8 @@ void mz_mirror_compare(mz_fixture *f, const char *what, const mz_mirror_matrix *
     if (bound > 0) {
         mz_assert_close(what, actual, expected, n_rows * n_cols, bound);
     } else if (memcmp(actual, expected, (size_t)n_rows * row_bytes) != 0) {
-        fail_msg("%s: [%lld, %lld] is not the same bits", what, (long long)n_rows, (long long)n_cols);
+        fail_msg("%s: [%lld, %lld] is not the same bits", what, (long long)n_rows,
+                 (long long)n_cols);
     }
     free(expected);
     free(actual);
@@ -122,7 +128,8 @@ void mz_mirror_compare_bytes(mz_fixture *f, const char *what, const mz_mirror *m
     const unsigned char *expected = m->host;
     for (size_t i = 0; i < m->n_bytes; i++) {
         if (actual[i] != expected[i]) {
-            fail_msg("%s: byte %zu of %zu is %d, expected %d", what, i, m->n_bytes, actual[i], expected[i]);
+            fail_msg("%s: byte %zu of %zu is %d, expected %d", what, i, m->n_bytes, actual[i],
+                     expected[i]);
         }
     }
     free(actual);

@@ -1,4 +1,5 @@
-/* Data that lies on the host, for the reference backend, and on the device, for the CUDA backend. */
+/* Data that lies on the host, for the reference backend, and on the device, for the CUDA backend.
+ */
 #ifndef MZ_TESTS_CUDASIM_DEVICE_FIXTURE_H
 #define MZ_TESTS_CUDASIM_DEVICE_FIXTURE_H
 
@@ -16,7 +17,8 @@ typedef struct mz_fixture {
     int n_buffers;
 } mz_fixture;
 
-/* The same bytes twice. Each has an allocation of its own, so that a checker sees an access beside it. */
+/* The same bytes twice. Each has an allocation of its own, so that a checker sees an access beside
+ * it. */
 typedef struct mz_mirror {
     void *host, *device;
     size_t n_bytes;
@@ -35,12 +37,14 @@ void mz_fixture_close(mz_fixture *f);
 /* A copy of `data`; with NULL, bytes of 0xFF (NaN as f32). */
 mz_mirror mz_mirror_put(mz_fixture *f, const void *data, size_t n_bytes);
 
-/* Rows of `n_cols` values, `ld` apart. Random: uniform in [-scale, scale), rounded to `dtype`. Blank: NaN. */
-mz_mirror_matrix mz_mirror_random(mz_fixture *f, mz_dtype dtype, int64_t n_rows, int64_t n_cols, int64_t ld, uint64_t seed, float scale);
+/* Rows of `n_cols` values, `ld` apart. Random: uniform in [-scale, scale), rounded to `dtype`.
+ * Blank: NaN. */
+mz_mirror_matrix mz_mirror_random(mz_fixture *f, mz_dtype dtype, int64_t n_rows, int64_t n_cols,
+                                  int64_t ld, uint64_t seed, float scale);
 mz_mirror_matrix mz_mirror_blank(mz_fixture *f, int64_t n_rows, int64_t n_cols, int64_t ld);
 
-/* Fails unless the device's f32 matrix lies within `bound` (relative L2; 0: the same bits) of the host's, and the gaps
- * between its rows are as they were. */
+/* Fails unless the device's f32 matrix lies within `bound` (relative L2; 0: the same bits) of the
+ * host's, and the gaps between its rows are as they were. */
 void mz_mirror_compare(mz_fixture *f, const char *what, const mz_mirror_matrix *m, double bound);
 
 /* Fails unless all bytes are equal. */

@@ -1,6 +1,6 @@
-/* Every op of the CUDA backend against the reference backend. Inputs are uniform in [-1, 1) where nothing else is
- * said; bounds on relative L2: copies and sums of two exact, element-wise, norm and softmax 1e-6, products and
- * attention 1e-5. */
+/* Every op of the CUDA backend against the reference backend. Inputs are uniform in [-1, 1) where
+ * nothing else is said; bounds on relative L2: copies and sums of two exact, element-wise, norm and
+ * softmax 1e-6, products and attention 1e-5. */
 #include "tests/cudasim/device_fixture.h"
 
 #include <math.h>
@@ -20,10 +20,12 @@ static mz_linear linear_of(const mz_tensor *weight, const mz_tensor *bias, mz_pr
     return w;
 }
 
-static void check_linear(int64_t n_tokens, int64_t d_in, int64_t d_out, mz_dtype dtype, mz_precision precision, bool bias) {
+static void check_linear(int64_t n_tokens, int64_t d_in, int64_t d_out, mz_dtype dtype,
+                         mz_precision precision, bool bias) {
     mz_fixture f;
     mz_fixture_open(&f);
-    const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, d_in, d_in + 3, 1, 1.0f);
+    const mz_mirror_matrix x =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, d_in, d_in + 3, 1, 1.0f);
     const mz_mirror_matrix w = mz_mirror_random(&f, dtype, d_out, d_in, d_in + 1, 2, 1.0f);
     const mz_mirror_matrix b = mz_mirror_random(&f, MZ_DTYPE_F32, 1, d_out, d_out, 3, 1.0f);
     const mz_mirror_matrix y = mz_mirror_blank(&f, n_tokens, d_out, d_out + 2);
@@ -37,12 +39,15 @@ static void check_linear(int64_t n_tokens, int64_t d_in, int64_t d_out, mz_dtype
 
 static void linear(void **state) {
     (void)state;
-    static const int64_t sizes[][3] = {{0, 5, 7}, {1, 1, 1}, {1, 24, 31}, {33, 65, 33}, {31, 33, 1}, {3, 54, 130}, {2, 384, 24}};
+    static const int64_t sizes[][3] = {{0, 5, 7},   {1, 1, 1},    {1, 24, 31}, {33, 65, 33},
+                                       {31, 33, 1}, {3, 54, 130}, {2, 384, 24}};
     static const mz_dtype dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_BF16};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (size_t k = 0; k < sizeof dtypes / sizeof dtypes[0]; k++) {
-            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], dtypes[k], MZ_PRECISION_F32, i % 2 == 0);
-            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], dtypes[k], MZ_PRECISION_BF16, i % 2 == 1);
+            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], dtypes[k], MZ_PRECISION_F32,
+                         i % 2 == 0);
+            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], dtypes[k], MZ_PRECISION_BF16,
+                         i % 2 == 1);
         }
     }
 }
@@ -62,7 +67,8 @@ static void linear_row_alone(void **state) {
     mz_assert_ok(&f.ctx, mz_op_linear(&f.device, &all.device, &x.device, &device));
     mz_assert_ok(&f.ctx, mz_op_linear(&f.device, &one.device, &row, &device));
     const mz_tensor expected = mz_tensor_rows(&all.device, ROW, 1);
-    mz_assert_ok(&f.ctx, f.device.backend->download(&f.device, one.host.data, expected.data, D_OUT * sizeof(float)));
+    mz_assert_ok(&f.ctx, f.device.backend->download(&f.device, one.host.data, expected.data,
+                                                    D_OUT * sizeof(float)));
     mz_mirror_compare(&f, "row alone", &one, 0);
     mz_fixture_close(&f);
 }
@@ -79,7 +85,8 @@ static void rms_norm(void **state) {
         const int64_t width = row_sizes[i][1];
         mz_fixture f;
         mz_fixture_open(&f);
-        const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
+        const mz_mirror_matrix x =
+            mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
         const mz_mirror_matrix w = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 2, 1.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 5);
         const mz_tensor host = mz_tensor_1d(MZ_DTYPE_F32, width, w.memory.host);
@@ -98,7 +105,8 @@ static void softmax(void **state) {
         const int64_t width = row_sizes[i][1];
         mz_fixture f;
         mz_fixture_open(&f);
-        const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 20.0f);
+        const mz_mirror_matrix x =
+            mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 20.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width);
         for (int64_t r = 0; r < n; r++) { /* every fourth row is fully masked, the others in part */
             for (int64_t c = 0; c < width; c++) {
@@ -107,7 +115,8 @@ static void softmax(void **state) {
                 }
             }
         }
-        mz_assert_ok(&f.ctx, f.device.backend->upload(&f.device, x.memory.device, x.memory.host, x.memory.n_bytes));
+        mz_assert_ok(&f.ctx, f.device.backend->upload(&f.device, x.memory.device, x.memory.host,
+                                                      x.memory.n_bytes));
         mz_assert_ok(&f.ctx, mz_op_softmax(&f.reference, &y.host, &x.host));
         mz_assert_ok(&f.ctx, mz_op_softmax(&f.device, &y.device, &x.device));
         mz_mirror_compare(&f, "softmax", &y, BOUND_ROWS);
@@ -122,12 +131,15 @@ static void gated_activation_and_add(void **state) {
         const int64_t width = row_sizes[i][1];
         mz_fixture f;
         mz_fixture_open(&f);
-        const mz_mirror_matrix a = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 100.0f);
+        const mz_mirror_matrix a =
+            mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 100.0f);
         const mz_mirror_matrix b = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 2, 2, 3.0f);
         const mz_mirror_matrix gated = mz_mirror_blank(&f, n, width, width + 3);
         const mz_mirror_matrix sum = mz_mirror_blank(&f, n, width, width + 4);
-        mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.reference, &gated.host, &a.host, &b.host, MZ_ACTIVATION_SILU));
-        mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.device, &gated.device, &a.device, &b.device, MZ_ACTIVATION_SILU));
+        mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.reference, &gated.host, &a.host, &b.host,
+                                                    MZ_ACTIVATION_SILU));
+        mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.device, &gated.device, &a.device, &b.device,
+                                                    MZ_ACTIVATION_SILU));
         mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host));
         mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device));
         mz_mirror_compare(&f, "gated_activation", &gated, BOUND_ROWS);
@@ -148,7 +160,8 @@ static void gather_rows(void **state) {
         }
         mz_fixture f;
         mz_fixture_open(&f);
-        const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, N_SOURCE, width, width + 1, 1, 1.0f);
+        const mz_mirror_matrix x =
+            mz_mirror_random(&f, MZ_DTYPE_F32, N_SOURCE, width, width + 1, 1, 1.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 3);
         const mz_mirror index = mz_mirror_put(&f, rows, (size_t)n * sizeof rows[0]);
         mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.reference, &y.host, &x.host, index.host));
@@ -169,8 +182,10 @@ static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim) {
     mz_fixture f;
     mz_fixture_open(&f);
     const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width, 1, 1.0f);
-    const mz_mirror_matrix c = mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 2, 1.0f);
-    const mz_mirror_matrix sn = mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 3, 1.0f);
+    const mz_mirror_matrix c =
+        mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 2, 1.0f);
+    const mz_mirror_matrix sn =
+        mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 3, 1.0f);
     const mz_mirror position = mz_mirror_put(&f, positions, (size_t)n * sizeof positions[0]);
     const mz_rope_table host = {N_POSITIONS, half_dim, c.memory.host, sn.memory.host};
     const mz_rope_table device = {N_POSITIONS, half_dim, c.memory.device, sn.memory.device};
@@ -195,14 +210,16 @@ static void rope(void **state) {
 enum { N_SEQUENCES = 3, TABLE_STRIDE = 4, N_PAGES = 9 };
 
 /* Pages in no order; -1 where a sequence has none. */
-static const int32_t page_table[N_SEQUENCES * TABLE_STRIDE] = {7, 2, 5, -1, 0, -1, -1, -1, 8, 3, -1, -1};
+static const int32_t page_table[N_SEQUENCES * TABLE_STRIDE] = {7,  2,  5, -1, 0,  -1,
+                                                               -1, -1, 8, 3,  -1, -1};
 
 typedef struct attention_case {
     int64_t n_heads, n_kv_heads, head_dim;
 } attention_case;
 
 /* Rows first..last of a call: `n_new` positions of each sequence from `begin` on. */
-static mz_rows rows_of(int32_t *sequence, int32_t *position, const int32_t *begin, const int32_t *n_new) {
+static mz_rows rows_of(int32_t *sequence, int32_t *position, const int32_t *begin,
+                       const int32_t *n_new) {
     int64_t n = 0;
     for (int32_t s = 0; s < N_SEQUENCES; s++) {
         for (int32_t i = 0; i < n_new[s]; i++) {
@@ -214,8 +231,9 @@ static mz_rows rows_of(int32_t *sequence, int32_t *position, const int32_t *begi
 }
 
 /* Writes keys and values of a ragged chunk and attends from its rows. */
-static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_layer *host, const mz_kv_layer *device,
-                         const int32_t *begin, const int32_t *n_new, uint64_t seed) {
+static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_layer *host,
+                         const mz_kv_layer *device, const int32_t *begin, const int32_t *n_new,
+                         uint64_t seed) {
     int32_t sequence[256];
     int32_t position[256];
     const mz_rows rows = rows_of(sequence, position, begin, n_new);
@@ -224,15 +242,19 @@ static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_lay
     const mz_rows on_device = {rows.n_rows, s.device, p.device};
     const int64_t kv_width = c->n_kv_heads * c->head_dim;
     const int64_t width = c->n_heads * c->head_dim;
-    const mz_mirror_matrix k = mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 1, seed, 1.0f);
-    const mz_mirror_matrix v = mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 2, seed + 1, 1.0f);
-    const mz_mirror_matrix q = mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, width, width + 3, seed + 2, 4.0f);
+    const mz_mirror_matrix k =
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 1, seed, 1.0f);
+    const mz_mirror_matrix v =
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 2, seed + 1, 1.0f);
+    const mz_mirror_matrix q =
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, width, width + 3, seed + 2, 4.0f);
     const mz_mirror_matrix y = mz_mirror_blank(f, rows.n_rows, width, width + 1);
     const float scale = 1.0f / sqrtf((float)c->head_dim);
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->reference, host, &k.host, &v.host, &rows));
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->device, device, &k.device, &v.device, &on_device));
     mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, scale));
-    mz_assert_ok(&f->ctx, mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, scale));
+    mz_assert_ok(&f->ctx,
+                 mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, scale));
     mz_mirror_compare(f, "attention", &y, BOUND_PRODUCT);
 }
 
@@ -243,8 +265,10 @@ static void check_attention(const attention_case *c, const int32_t *lengths) {
     const mz_mirror k = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
     const mz_mirror v = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
     const mz_mirror table = mz_mirror_put(&f, page_table, sizeof page_table);
-    const mz_kv_layer host = {k.host, v.host, page_stride, c->n_kv_heads, c->head_dim, table.host, TABLE_STRIDE};
-    const mz_kv_layer device = {k.device, v.device, page_stride, c->n_kv_heads, c->head_dim, table.device, TABLE_STRIDE};
+    const mz_kv_layer host = {k.host,      v.host,     page_stride, c->n_kv_heads,
+                              c->head_dim, table.host, TABLE_STRIDE};
+    const mz_kv_layer device = {k.device,    v.device,     page_stride, c->n_kv_heads,
+                                c->head_dim, table.device, TABLE_STRIDE};
     static const int32_t zero[N_SEQUENCES] = {0, 0, 0};
     static const int32_t more[N_SEQUENCES] = {1, 2, 0};
     attend_chunk(&f, c, &host, &device, zero, zero, 1);
@@ -259,7 +283,8 @@ static void attention(void **state) {
     (void)state;
     static const int32_t ragged[N_SEQUENCES] = {33, 1, 31};
     static const int32_t pages[N_SEQUENCES] = {100, 2, 20};
-    static const attention_case cases[] = {{4, 4, 6}, {6, 2, 10}, {2, 1, 33}, {1, 1, 100}, {1, 1, 200}};
+    static const attention_case cases[] = {
+        {4, 4, 6}, {6, 2, 10}, {2, 1, 33}, {1, 1, 100}, {1, 1, 200}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_attention(&cases[i], ragged);
     }
@@ -274,8 +299,10 @@ static void attention_refuses_wide_heads(void **state) {
     const mz_mirror_matrix y = mz_mirror_blank(&f, 1, 257, 257);
     const mz_kv_layer cache = {.n_kv_heads = 1, .head_dim = 257};
     const mz_rows rows = {.n_rows = 1};
-    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows, 1.0f), MZ_ERR_UNSUPPORTED);
-    assert_string_equal(f.ctx.error.message, "attention: heads of width 257, at most 256 are supported");
+    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows, 1.0f),
+                     MZ_ERR_UNSUPPORTED);
+    assert_string_equal(f.ctx.error.message,
+                        "attention: heads of width 257, at most 256 are supported");
     mz_fixture_close(&f);
 }
 
@@ -298,16 +325,19 @@ static mirror_routing routing_blank(mz_fixture *f, const mz_mirror_matrix *logit
     r.offsets = mz_mirror_put(f, NULL, ((size_t)n_experts + 1) * sizeof(int32_t));
     r.row_index = mz_mirror_put(f, NULL, slot_bytes);
     r.slot_row = mz_mirror_put(f, NULL, slot_bytes);
-    r.host = (mz_routing){n_tokens,        n_experts,          top_k,           logits->host,    r.ids.host,
-                          r.weights.host,  r.offsets.host,     r.row_index.host, r.slot_row.host};
-    r.device = (mz_routing){n_tokens,         n_experts,        top_k,              logits->device,   r.ids.device,
-                            r.weights.device, r.offsets.device, r.row_index.device, r.slot_row.device};
+    r.host = (mz_routing){n_tokens,       n_experts,        top_k,
+                          logits->host,   r.ids.host,       r.weights.host,
+                          r.offsets.host, r.row_index.host, r.slot_row.host};
+    r.device = (mz_routing){n_tokens,         n_experts,          top_k,
+                            logits->device,   r.ids.device,       r.weights.device,
+                            r.offsets.device, r.row_index.device, r.slot_row.device};
     return r;
 }
 
 static void compare_weights(mz_fixture *f, const mirror_routing *r) {
     const int64_t n_slots = r->host.n_tokens * r->host.top_k;
-    const mz_mirror_matrix weights = {r->weights, mz_tensor_2d(MZ_DTYPE_F32, 1, n_slots, r->weights.host),
+    const mz_mirror_matrix weights = {r->weights,
+                                      mz_tensor_2d(MZ_DTYPE_F32, 1, n_slots, r->weights.host),
                                       mz_tensor_2d(MZ_DTYPE_F32, 1, n_slots, r->weights.device)};
     mz_mirror_compare(f, "gate_weights", &weights, BOUND_ROWS);
 }
@@ -331,7 +361,8 @@ static void compare_routing(mz_fixture *f, const mirror_routing *r) {
 static void check_routing(int64_t n_tokens, int64_t n_experts, int32_t top_k) {
     mz_fixture f;
     mz_fixture_open(&f);
-    const mz_mirror_matrix logits = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, n_experts, n_experts + 1, 5, 4.0f);
+    const mz_mirror_matrix logits =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, n_experts, n_experts + 1, 5, 4.0f);
     const mirror_routing r = routing_blank(&f, &logits, top_k);
     route_and_dispatch(&f, &r);
     compare_routing(&f, &r);
@@ -353,20 +384,19 @@ static void routing_ties_and_nan(void **state) {
     (void)state;
     enum { N_TOKENS = 7, N_EXPERTS = 5, TOP_K = 3 };
     static const float values[N_TOKENS * N_EXPERTS] = {
-        1, 1, 1, 1, 1,
-        0, 2, -1, 2, 2,
-        NAN, 1, NAN, 1, 0,
-        NAN, NAN, NAN, 3, NAN,
-        NAN, NAN, NAN, NAN, NAN,
-        -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY,
-        0.0f, -0.0f, -INFINITY, NAN, 0.0f,
+        1,         1,         1,         1,    1,     0,         2,   -1,        2,
+        2,         NAN,       1,         NAN,  1,     0,         NAN, NAN,       NAN,
+        3,         NAN,       NAN,       NAN,  NAN,   NAN,       NAN, -INFINITY, -INFINITY,
+        -INFINITY, -INFINITY, -INFINITY, 0.0f, -0.0f, -INFINITY, NAN, 0.0f,
     };
-    static const int32_t expected[N_TOKENS * TOP_K] = {0, 1, 2, 1, 3, 4, 1, 3, 4, 3, 0, 1, 0, 1, 2, 0, 1, 2, 0, 1, 4};
+    static const int32_t expected[N_TOKENS * TOP_K] = {0, 1, 2, 1, 3, 4, 1, 3, 4, 3, 0,
+                                                       1, 0, 1, 2, 0, 1, 2, 0, 1, 4};
     mz_fixture f;
     mz_fixture_open(&f);
     const mz_mirror memory = mz_mirror_put(&f, values, sizeof values);
-    const mz_mirror_matrix logits = {memory, mz_tensor_2d(MZ_DTYPE_F32, N_TOKENS, N_EXPERTS, memory.host),
-                                     mz_tensor_2d(MZ_DTYPE_F32, N_TOKENS, N_EXPERTS, memory.device)};
+    const mz_mirror_matrix logits = {
+        memory, mz_tensor_2d(MZ_DTYPE_F32, N_TOKENS, N_EXPERTS, memory.host),
+        mz_tensor_2d(MZ_DTYPE_F32, N_TOKENS, N_EXPERTS, memory.device)};
     const mirror_routing r = routing_blank(&f, &logits, TOP_K);
     route_and_dispatch(&f, &r);
     assert_memory_equal(r.ids.host, expected, sizeof expected);
@@ -375,26 +405,34 @@ static void routing_ties_and_nan(void **state) {
 }
 
 /* The matrices of all experts, each an allocation of its own, and the tables that lead to them. */
-static void bank_of(mz_fixture *f, mz_dtype dtype, int32_t n_experts, int64_t d_out, int64_t d_in, uint64_t seed,
-                    mz_linear_bank *host, mz_linear_bank *device) {
+static void bank_of(mz_fixture *f, mz_dtype dtype, int32_t n_experts, int64_t d_out, int64_t d_in,
+                    uint64_t seed, mz_linear_bank *host, mz_linear_bank *device) {
     const void *hosts[16];
     const void *devices[16];
     for (int32_t e = 0; e < n_experts; e++) {
-        const mz_mirror_matrix w = mz_mirror_random(f, dtype, d_out, d_in, d_in + 2, seed + (uint64_t)e, 0.5f);
+        const mz_mirror_matrix w =
+            mz_mirror_random(f, dtype, d_out, d_in, d_in + 2, seed + (uint64_t)e, 0.5f);
         hosts[e] = w.memory.host;
         devices[e] = w.memory.device;
     }
     const size_t n_bytes = (size_t)n_experts * sizeof hosts[0];
-    *host = (mz_linear_bank){dtype, MZ_PRECISION_F32, n_experts, d_out, d_in, d_in + 2, mz_mirror_put(f, hosts, n_bytes).host};
+    *host = (mz_linear_bank){dtype,
+                             MZ_PRECISION_F32,
+                             n_experts,
+                             d_out,
+                             d_in,
+                             d_in + 2,
+                             mz_mirror_put(f, hosts, n_bytes).host};
     *device = *host;
     device->data = mz_mirror_put(f, devices, n_bytes).device;
 }
 
-static void check_grouped(int64_t n_tokens, int32_t n_experts, int32_t top_k, int64_t d_in, int64_t d_out, mz_dtype dtype,
-                          mz_precision precision) {
+static void check_grouped(int64_t n_tokens, int32_t n_experts, int32_t top_k, int64_t d_in,
+                          int64_t d_out, mz_dtype dtype, mz_precision precision) {
     mz_fixture f;
     mz_fixture_open(&f);
-    const mz_mirror_matrix logits = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, n_experts, n_experts, 5, 4.0f);
+    const mz_mirror_matrix logits =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, n_experts, n_experts, 5, 4.0f);
     const mirror_routing r = routing_blank(&f, &logits, top_k);
     route_and_dispatch(&f, &r);
     mz_linear_bank host;
@@ -404,11 +442,15 @@ static void check_grouped(int64_t n_tokens, int32_t n_experts, int32_t top_k, in
     const int64_t n_slots = n_tokens * top_k;
     for (int gather = 0; gather < 2; gather++) {
         const int64_t n_in = gather ? n_tokens : n_slots;
-        const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n_in, d_in, d_in + 1, 7, 1.0f);
+        const mz_mirror_matrix x =
+            mz_mirror_random(&f, MZ_DTYPE_F32, n_in, d_in, d_in + 1, 7, 1.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n_slots, d_out, d_out + 3);
-        mz_assert_ok(&f.ctx, mz_op_grouped_linear(&f.reference, &y.host, &x.host, &host, &r.host, gather));
-        mz_assert_ok(&f.ctx, mz_op_grouped_linear(&f.device, &y.device, &x.device, &device, &r.device, gather));
-        mz_mirror_compare(&f, gather ? "grouped_linear, gathered" : "grouped_linear", &y, BOUND_PRODUCT);
+        mz_assert_ok(&f.ctx,
+                     mz_op_grouped_linear(&f.reference, &y.host, &x.host, &host, &r.host, gather));
+        mz_assert_ok(&f.ctx, mz_op_grouped_linear(&f.device, &y.device, &x.device, &device,
+                                                  &r.device, gather));
+        mz_mirror_compare(&f, gather ? "grouped_linear, gathered" : "grouped_linear", &y,
+                          BOUND_PRODUCT);
     }
     mz_fixture_close(&f);
 }
@@ -427,17 +469,21 @@ static void check_combine(int64_t n_tokens, int64_t width, int32_t top_k, bool s
     enum { N_EXPERTS = 5 };
     mz_fixture f;
     mz_fixture_open(&f);
-    const mz_mirror_matrix logits = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, N_EXPERTS, N_EXPERTS, 5, 2.0f);
+    const mz_mirror_matrix logits =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, N_EXPERTS, N_EXPERTS, 5, 2.0f);
     const mirror_routing r = routing_blank(&f, &logits, top_k);
     route_and_dispatch(&f, &r);
-    const mz_mirror_matrix out = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens * top_k, width, width + 1, 6, 1.0f);
-    const mz_mirror_matrix extra = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, width, width + 2, 7, 1.0f);
+    const mz_mirror_matrix out =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens * top_k, width, width + 1, 6, 1.0f);
+    const mz_mirror_matrix extra =
+        mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, width, width + 2, 7, 1.0f);
     const mz_mirror_matrix gate = mz_mirror_random(&f, MZ_DTYPE_F32, n_tokens, 1, 1, 8, 3.0f);
     const mz_mirror_matrix y = mz_mirror_blank(&f, n_tokens, width, width + 3);
-    mz_assert_ok(&f.ctx, mz_op_combine(&f.reference, &y.host, &out.host, &r.host, shared ? &extra.host : NULL,
-                                       shared ? &gate.host : NULL));
-    mz_assert_ok(&f.ctx, mz_op_combine(&f.device, &y.device, &out.device, &r.device, shared ? &extra.device : NULL,
-                                       shared ? &gate.device : NULL));
+    mz_assert_ok(&f.ctx, mz_op_combine(&f.reference, &y.host, &out.host, &r.host,
+                                       shared ? &extra.host : NULL, shared ? &gate.host : NULL));
+    mz_assert_ok(&f.ctx,
+                 mz_op_combine(&f.device, &y.device, &out.device, &r.device,
+                               shared ? &extra.device : NULL, shared ? &gate.device : NULL));
     mz_mirror_compare(&f, "combine", &y, BOUND_ROWS);
     mz_fixture_close(&f);
 }
@@ -463,13 +509,18 @@ static void moe_layer(void **state) {
     const mz_mirror_matrix shared_gate = mz_mirror_random(&f, MZ_DTYPE_F32, 1, D, D, 2, 1.0f);
     const mz_mirror_matrix gate = mz_mirror_random(&f, MZ_DTYPE_BF16, D_SHARED, D, D, 3, 0.5f);
     const mz_mirror_matrix up = mz_mirror_random(&f, MZ_DTYPE_BF16, D_SHARED, D, D, 4, 0.5f);
-    const mz_mirror_matrix down = mz_mirror_random(&f, MZ_DTYPE_BF16, D, D_SHARED, D_SHARED, 5, 0.5f);
+    const mz_mirror_matrix down =
+        mz_mirror_random(&f, MZ_DTYPE_BF16, D, D_SHARED, D_SHARED, 5, 0.5f);
     host.router_proj.weight = router.host;
     device.router_proj.weight = router.device;
     host.shared_gate.weight = shared_gate.host;
     device.shared_gate.weight = shared_gate.device;
-    host.shared = (mz_gated_ffn){{.weight = gate.host}, {.weight = up.host}, {.weight = down.host}, MZ_ACTIVATION_SILU};
-    device.shared = (mz_gated_ffn){{.weight = gate.device}, {.weight = up.device}, {.weight = down.device}, MZ_ACTIVATION_SILU};
+    host.shared = (mz_gated_ffn){
+        {.weight = gate.host}, {.weight = up.host}, {.weight = down.host}, MZ_ACTIVATION_SILU};
+    device.shared = (mz_gated_ffn){{.weight = gate.device},
+                                   {.weight = up.device},
+                                   {.weight = down.device},
+                                   MZ_ACTIVATION_SILU};
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 10, &host.w_gate, &device.w_gate);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 20, &host.w_up, &device.w_up);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D, D_FF, 30, &host.w_down, &device.w_down);
@@ -522,8 +573,8 @@ static void grid_limit(void **state) {
     const int64_t n = (int64_t)1 << 31;
     const mz_tensor t = mz_tensor_2d(MZ_DTYPE_F32, n, 1, f.device.arena_base);
     assert_int_equal(mz_op_add(&f.device, &t, &t, &t), MZ_ERR_LIMIT);
-    assert_string_equal(f.ctx.error.message,
-                        "cuda: add: needs a grid of 2147483648 x 1 blocks, at most 2147483647 x 65535 are possible");
+    assert_string_equal(f.ctx.error.message, "cuda: add: needs a grid of 2147483648 x 1 blocks, at "
+                                             "most 2147483647 x 65535 are possible");
     mz_fixture_close(&f);
 }
 

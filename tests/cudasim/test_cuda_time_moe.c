@@ -1,5 +1,6 @@
-/* The small Time-MoE goldens, from checkpoint to forecast, on the CUDA backend: forecasts of a ragged batch across
- * several chunks, and every intermediate result of one pass. The bound is that of whole models in f32. */
+/* The small Time-MoE goldens, from checkpoint to forecast, on the CUDA backend: forecasts of a
+ * ragged batch across several chunks, and every intermediate result of one pass. The bound is that
+ * of whole models in f32. */
 #include "tests/testing.h"
 
 #include <stdio.h>
@@ -65,8 +66,10 @@ static const float *answer(golden *g, const char *sub_case, const char *name, in
     return t.data;
 }
 
-/* Forecasts the sub-cases' inputs in one batch and compares each with the reference's forecast of it alone. */
-static void check_forecasts(golden *g, const char *const *sub_cases, int64_t n_series, int64_t horizon) {
+/* Forecasts the sub-cases' inputs in one batch and compares each with the reference's forecast of
+ * it alone. */
+static void check_forecasts(golden *g, const char *const *sub_cases, int64_t n_series,
+                            int64_t horizon) {
     double values[MAX_SERIES][MAX_VALUES];
     double forecasts[MAX_SERIES][MAX_HORIZON];
     mz_forecast_item items[MAX_SERIES];
@@ -82,7 +85,8 @@ static void check_forecasts(golden *g, const char *const *sub_cases, int64_t n_s
         }
         items[i] = (mz_forecast_item){.values = values[i], .n_values = n, .forecast = forecasts[i]};
     }
-    const mz_forecast_options options = {.horizon = horizon, .context_len = MAX_VALUES, .normalize = MZ_NORMALIZE_NONE};
+    const mz_forecast_options options = {
+        .horizon = horizon, .context_len = MAX_VALUES, .normalize = MZ_NORMALIZE_NONE};
     mz_assert_ok(&g->ctx, mz_forecaster_run(g->model, &options, items, n_series));
     for (int64_t i = 0; i < n_series; i++) {
         float actual[MAX_HORIZON];
@@ -97,8 +101,10 @@ static void check_forecasts(golden *g, const char *const *sub_cases, int64_t n_s
     }
 }
 
-/* Compares one traced tensor with the golden of its name, where there is one of that size and layout. */
-static mz_status compare_traced(void *self, mz_stream *s, int layer, const char *name, const mz_tensor *t) {
+/* Compares one traced tensor with the golden of its name, where there is one of that size and
+ * layout. */
+static mz_status compare_traced(void *self, mz_stream *s, int layer, const char *name,
+                                const mz_tensor *t) {
     golden *g = self;
     char full[64];
     int64_t n_expected = 0;
@@ -117,7 +123,8 @@ static mz_status compare_traced(void *self, mz_stream *s, int layer, const char 
     unsigned char *actual = malloc((size_t)n_rows * row_bytes + 1);
     assert_non_null(actual);
     for (int64_t r = 0; r < n_rows; r++) {
-        const unsigned char *row = (const unsigned char *)t->data + (size_t)(r * t->ld) * sizeof(float);
+        const unsigned char *row =
+            (const unsigned char *)t->data + (size_t)(r * t->ld) * sizeof(float);
         MZ_TRY(s->backend->download(s, actual + (size_t)r * row_bytes, row, row_bytes));
     }
     if (t->dtype == MZ_DTYPE_I32) {
@@ -145,7 +152,8 @@ static void tiny(void **state) {
     static const char *const series[] = {"s37", "s1", "s61"};
     golden g;
     open_golden(&g, "tiny");
-    check_trace(&g, "s37", 4 + 3 * 11); /* embed, final_norm, head0, head1, and 11 of each of 3 layers */
+    check_trace(&g, "s37",
+                4 + 3 * 11); /* embed, final_norm, head0, head1, and 11 of each of 3 layers */
     check_forecasts(&g, series, 3, 12);
     check_forecasts(&g, series, 1, 96);
     close_golden(&g);

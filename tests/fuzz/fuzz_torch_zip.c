@@ -8,8 +8,8 @@ static mz_status ignore(void *self, const mz_pickle_tensor *tensor) {
     return tensor->n_bytes <= tensor->storage_bytes ? MZ_OK : MZ_ERR_FORMAT;
 }
 
-/* The input as an archive, where the last byte of each tensor is read, and as the pickle in one: a mutation seldom gets
- * both layers right. */
+/* The input as an archive, where the last byte of each tensor is read, and as the pickle in one: a
+ * mutation seldom gets both layers right. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mz_context ctx = {.allocator = mz_allocator_system()};
     mz_weight_list list = {.ctx = &ctx};

@@ -1,4 +1,5 @@
-/* Runs a fuzz target once over each file of the folders that are given, where there is no libFuzzer. */
+/* Runs a fuzz target once over each file of the folders that are given, where there is no
+ * libFuzzer. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* golden_check [--backend NAME] [--isa NAME] [--threads N] [--verbose] DIR...
  *
- * Runs every golden case folder and compares what it computes with what the original implementation computed. Prints the
- * first tensor that differs; exits 0 only if all agree, 1 if any differs, 2 for wrong usage. */
+ * Runs every golden case folder and compares what it computes with what the original implementation
+ * computed. Prints the first tensor that differs; exits 0 only if all agree, 1 if any differs, 2
+ * for wrong usage. */
 #include "tests/golden/golden_check.h"
 
 #include <dirent.h>
@@ -33,12 +34,14 @@ void mz_golden_fail(mz_golden *g, const char *name, const char *why) {
     printf("  DIFFERS %-44s %s\n", name, why);
 }
 
-void mz_golden_compare(mz_golden *g, const char *name, const float *actual, const float *expected, int64_t n, double bound) {
+void mz_golden_compare(mz_golden *g, const char *name, const float *actual, const float *expected,
+                       int64_t n, double bound) {
     const mz_distance d = mz_distance_f32(actual, expected, n);
     char text[160];
     g->n_compared++;
-    (void)snprintf(text, sizeof text, "max abs %.3g, relative L2 %.3g (bound %.1g), %lld not finite", d.max_abs, d.relative_l2, bound,
-                   (long long)d.n_nonfinite);
+    (void)snprintf(text, sizeof text,
+                   "max abs %.3g, relative L2 %.3g (bound %.1g), %lld not finite", d.max_abs,
+                   d.relative_l2, bound, (long long)d.n_nonfinite);
     if (d.n_nonfinite > 0 || !(d.relative_l2 <= bound)) {
         mz_golden_fail(g, name, text);
     } else if (g->verbose) {
@@ -57,7 +60,8 @@ static mz_golden_family find_family(mz_context *ctx, const json_t *json, const c
             return families[i].check;
         }
     }
-    (void)mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: golden.json names family \"%s\", which has no checker", dir,
+    (void)mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
+                  "%s: golden.json names family \"%s\", which has no checker", dir,
                   name != NULL ? name : "(none)");
     return NULL;
 }
@@ -77,7 +81,8 @@ static bool same_config(mz_context *ctx, const char *a, const char *b) {
     bool same = true;
     for (int i = 0; i < 2; i++) {
         char *path = NULL;
-        same = mz_path_join(ctx, dirs[i], "config.json", &path) == MZ_OK && mz_file_read(ctx, path, 1 << 20, &text[i], &n_bytes[i]) == MZ_OK && same;
+        same = mz_path_join(ctx, dirs[i], "config.json", &path) == MZ_OK &&
+               mz_file_read(ctx, path, 1 << 20, &text[i], &n_bytes[i]) == MZ_OK && same;
         mz_free(ctx, path);
     }
     same = same && n_bytes[0] == n_bytes[1] && memcmp(text[0], text[1], n_bytes[0]) == 0;
@@ -86,8 +91,9 @@ static bool same_config(mz_context *ctx, const char *a, const char *b) {
     return same;
 }
 
-/* golden.json and io.safetensors lie in the folder; where it holds only another form of a case's checkpoint (sharded, .bin),
- * they are those of the neighbouring folder that has the same config.json. */
+/* golden.json and io.safetensors lie in the folder; where it holds only another form of a case's
+ * checkpoint (sharded, .bin), they are those of the neighbouring folder that has the same
+ * config.json. */
 static mz_status find_answers(mz_context *ctx, const char *dir, char **out) {
     char *parent = NULL;
     char *candidate = NULL;
@@ -97,10 +103,12 @@ static mz_status find_answers(mz_context *ctx, const char *dir, char **out) {
     }
     MZ_TRY(mz_path_join(ctx, dir, "..", &parent));
     DIR *folder = opendir(parent);
-    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL && candidate == NULL && status == MZ_OK;
-         entry = readdir(folder)) {
+    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder);
+         entry != NULL && candidate == NULL && status == MZ_OK; entry = readdir(folder)) {
         status = mz_path_join(ctx, parent, entry->d_name, &candidate);
-        if (status == MZ_OK && (entry->d_name[0] == '.' || !has_file(ctx, candidate, "golden.json") || !same_config(ctx, dir, candidate))) {
+        if (status == MZ_OK &&
+            (entry->d_name[0] == '.' || !has_file(ctx, candidate, "golden.json") ||
+             !same_config(ctx, dir, candidate))) {
             mz_free(ctx, candidate);
             candidate = NULL;
         }
@@ -111,7 +119,9 @@ static mz_status find_answers(mz_context *ctx, const char *dir, char **out) {
     mz_free(ctx, parent);
     MZ_TRY(status);
     if (candidate == NULL) {
-        return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no golden.json in it, and no neighbouring case with the same config.json", dir);
+        return mz_fail(
+            &ctx->error, MZ_ERR_MISSING,
+            "%s: no golden.json in it, and no neighbouring case with the same config.json", dir);
     }
     *out = candidate;
     return MZ_OK;
@@ -126,7 +136,8 @@ static mz_status check_with(mz_golden *g, const char *answers) {
     MZ_TRY(status);
     g->json = json;
     const mz_golden_family check = find_family(g->ctx, json, answers);
-    status = check == NULL ? MZ_ERR_UNSUPPORTED : mz_path_join(g->ctx, answers, "io.safetensors", &path);
+    status =
+        check == NULL ? MZ_ERR_UNSUPPORTED : mz_path_join(g->ctx, answers, "io.safetensors", &path);
     if (status == MZ_OK) {
         status = mz_weights_open(g->ctx, path, &g->io);
         mz_free(g->ctx, path);
@@ -158,16 +169,21 @@ static bool check_folder(const settings *set, const char *dir) {
     } else if (g.n_compared == 0) {
         printf("%s: nothing was compared\n", dir);
     } else if (g.n_failed > 0) {
-        printf("%s: %lld of %lld tensors differ, first %s\n", dir, (long long)g.n_failed, (long long)g.n_compared, g.first_failure);
+        printf("%s: %lld of %lld tensors differ, first %s\n", dir, (long long)g.n_failed,
+               (long long)g.n_compared, g.first_failure);
     } else {
-        printf("%s: all %lld tensors agree (%s, %s)\n", dir, (long long)g.n_compared, set->backend->name, mz_isa_name(ctx.isa));
+        printf("%s: all %lld tensors agree (%s, %s)\n", dir, (long long)g.n_compared,
+               set->backend->name, mz_isa_name(ctx.isa));
     }
     mz_context_close(&ctx);
     return status == MZ_OK && g.n_compared > 0 && g.n_failed == 0;
 }
 
 static int usage(const char *why) {
-    fprintf(stderr, "golden_check: %s\nusage: golden_check [--backend NAME] [--isa NAME] [--threads N] [--verbose] DIR...\n", why);
+    fprintf(stderr,
+            "golden_check: %s\nusage: golden_check [--backend NAME] [--isa NAME] [--threads N] "
+            "[--verbose] DIR...\n",
+            why);
     return 2;
 }
 

@@ -8,7 +8,8 @@
 #include "tests/golden/made_checkpoint.h"
 #include "tests/testing.h"
 
-/* Whole-model bound in f32 (relative L2); routes may differ where the probabilities do by less than the f32 noise. */
+/* Whole-model bound in f32 (relative L2); routes may differ where the probabilities do by less than
+ * the f32 noise. */
 static const double BOUND_F32 = 1e-4;
 static const double ROUTE_NOISE = 1e-5;
 static const double CUT_GAP_NOISE = 1e-4;
@@ -28,13 +29,13 @@ typedef struct records {
 /* One sub-case: its inputs and, per sequence, the points that are not masked. */
 typedef struct sub_case {
     mz_golden *g;
-    const char *prefix;       /* "s37." or "" */
-    const json_t *tensors;    /* names to compare */
-    mz_tensor input, mask;    /* [B, T]; mask may be absent */
+    const char *prefix;    /* "s37." or "" */
+    const json_t *tensors; /* names to compare */
+    mz_tensor input, mask; /* [B, T]; mask may be absent */
     int64_t n_sequences, length;
-    int64_t *kept;            /* [B, T] indices of unmasked points */
-    int64_t *n_kept;          /* [B] */
-    records *traces;          /* [B] */
+    int64_t *kept;   /* [B, T] indices of unmasked points */
+    int64_t *n_kept; /* [B] */
+    records *traces; /* [B] */
 } sub_case;
 
 static void *must_alloc(size_t n, size_t size) {
@@ -46,7 +47,8 @@ static void *must_alloc(size_t n, size_t size) {
     return p;
 }
 
-static mz_status record_tensor(void *self, mz_stream *s, int layer, const char *name, const mz_tensor *t) {
+static mz_status record_tensor(void *self, mz_stream *s, int layer, const char *name,
+                               const mz_tensor *t) {
     records *list = self;
     if (list->n == list->capacity) {
         list->capacity = list->capacity > 0 ? 2 * list->capacity : 64;
@@ -107,8 +109,10 @@ static float value_at(const mz_tensor *t, int64_t i) {
     }
 }
 
-/* Expected element of kept row i of sequence b, column j; caches are stored [B, kv heads, T, head_dim]. */
-static float expected_at(const sub_case *c, const mz_tensor *t, bool is_cache, int64_t b, int64_t i, int64_t j) {
+/* Expected element of kept row i of sequence b, column j; caches are stored [B, kv heads, T,
+ * head_dim]. */
+static float expected_at(const sub_case *c, const mz_tensor *t, bool is_cache, int64_t b, int64_t i,
+                         int64_t j) {
     const int64_t time = c->kept[b * c->length + i];
     if (is_cache) {
         const int64_t d = t->shape[3];
@@ -119,11 +123,13 @@ static float expected_at(const sub_case *c, const mz_tensor *t, bool is_cache, i
 }
 
 /* Softmax probabilities that the golden's own logits give at a row. */
-static double probability_gap(const sub_case *c, const char *name, int64_t b, int64_t i, int32_t id_a, int32_t id_b) {
+static double probability_gap(const sub_case *c, const char *name, int64_t b, int64_t i,
+                              int32_t id_a, int32_t id_b) {
     char logits_name[128];
     mz_tensor logits;
     const char *dot = strrchr(name, '.');
-    (void)snprintf(logits_name, sizeof logits_name, "%s%.*s.router_logits", c->prefix, (int)(dot - name), name);
+    (void)snprintf(logits_name, sizeof logits_name, "%s%.*s.router_logits", c->prefix,
+                   (int)(dot - name), name);
     if (!mz_golden_find(c->g, logits_name, &logits)) {
         return INFINITY;
     }
@@ -145,10 +151,13 @@ static double cut_gap(const sub_case *c, const char *name, int64_t b, int64_t i)
     mz_tensor gap;
     const char *dot = strrchr(name, '.');
     (void)snprintf(gap_name, sizeof gap_name, "%s%.*s.cut_gap", c->prefix, (int)(dot - name), name);
-    return mz_golden_find(c->g, gap_name, &gap) ? (double)value_at(&gap, b * c->length + c->kept[b * c->length + i]) : INFINITY;
+    return mz_golden_find(c->g, gap_name, &gap)
+               ? (double)value_at(&gap, b * c->length + c->kept[b * c->length + i])
+               : INFINITY;
 }
 
-/* Expert ids must be equal, rank by rank, except where the golden itself says that it was a near tie. */
+/* Expert ids must be equal, rank by rank, except where the golden itself says that it was a near
+ * tie. */
 static void compare_ids(sub_case *c, const char *name, const mz_tensor *expected) {
     int64_t n_different = 0;
     int64_t n_exempt = 0;
@@ -164,7 +173,8 @@ static void compare_ids(sub_case *c, const char *name, const mz_tensor *expected
                 if (actual == wanted) {
                     continue;
                 }
-                const bool exempt = probability_gap(c, name, b, i, actual, wanted) < ROUTE_NOISE || cut_gap(c, name, b, i) < CUT_GAP_NOISE;
+                const bool exempt = probability_gap(c, name, b, i, actual, wanted) < ROUTE_NOISE ||
+                                    cut_gap(c, name, b, i) < CUT_GAP_NOISE;
                 n_exempt += exempt;
                 n_different += !exempt;
             }
@@ -172,7 +182,8 @@ static void compare_ids(sub_case *c, const char *name, const mz_tensor *expected
         n_different += r == NULL;
     }
     c->g->n_compared++;
-    (void)snprintf(why, sizeof why, "%lld routes differ (%lld more are near ties)", (long long)n_different, (long long)n_exempt);
+    (void)snprintf(why, sizeof why, "%lld routes differ (%lld more are near ties)",
+                   (long long)n_different, (long long)n_exempt);
     if (n_different > 0) {
         mz_golden_fail(c->g, full, why);
     } else if (c->g->verbose) {
@@ -181,9 +192,11 @@ static void compare_ids(sub_case *c, const char *name, const mz_tensor *expected
 }
 
 /* Compares the recorded tensor `name` at all kept rows, or at the last of each sequence. */
-static void compare_trace(sub_case *c, const char *name, const char *record_name, const mz_tensor *expected, bool last_only) {
+static void compare_trace(sub_case *c, const char *name, const char *record_name,
+                          const mz_tensor *expected, bool last_only) {
     const bool is_cache = strstr(name, "_cache") != NULL;
-    const int64_t width = is_cache ? expected->shape[1] * expected->shape[3] : mz_tensor_n_cols(expected);
+    const int64_t width =
+        is_cache ? expected->shape[1] * expected->shape[3] : mz_tensor_n_cols(expected);
     const int64_t n_max = c->n_sequences * (last_only ? 1 : c->length) * width;
     float *actual = must_alloc((size_t)n_max, sizeof *actual);
     float *wanted = must_alloc((size_t)n_max, sizeof *wanted);
@@ -200,7 +213,8 @@ static void compare_trace(sub_case *c, const char *name, const char *record_name
         for (int64_t i = last_only ? c->n_kept[b] - 1 : 0; i < c->n_kept[b]; i++) {
             for (int64_t j = 0; j < width; j++) {
                 actual[n] = r->data[i * width + j];
-                wanted[n++] = last_only ? value_at(expected, b * width + j) : expected_at(c, expected, is_cache, b, i, j);
+                wanted[n++] = last_only ? value_at(expected, b * width + j)
+                                        : expected_at(c, expected, is_cache, b, i, j);
             }
         }
     }
@@ -212,7 +226,8 @@ static void compare_trace(sub_case *c, const char *name, const char *record_name
 /* Forecasts of all sequences in one ragged batch, as f32. */
 static mz_status forecast(sub_case *c, mz_precision precision, int64_t horizon, float *out) {
     const mz_load_options load = {.backend = c->g->backend, .precision = precision};
-    const mz_forecast_options options = {.horizon = horizon, .context_len = c->length, .normalize = MZ_NORMALIZE_NONE};
+    const mz_forecast_options options = {
+        .horizon = horizon, .context_len = c->length, .normalize = MZ_NORMALIZE_NONE};
     mz_forecaster *f = NULL;
     double *values = must_alloc((size_t)(c->n_sequences * c->length), sizeof *values);
     double *answers = must_alloc((size_t)(c->n_sequences * horizon), sizeof *answers);
@@ -222,7 +237,8 @@ static mz_status forecast(sub_case *c, mz_precision precision, int64_t horizon, 
         for (int64_t i = 0; i < c->n_kept[b]; i++) {
             row[i] = (double)value_at(&c->input, b * c->length + c->kept[b * c->length + i]);
         }
-        items[b] = (mz_forecast_item){.values = row, .n_values = c->n_kept[b], .forecast = answers + b * horizon};
+        items[b] = (mz_forecast_item){
+            .values = row, .n_values = c->n_kept[b], .forecast = answers + b * horizon};
     }
     mz_status status = mz_zoo_load_forecaster(c->g->ctx, c->g->dir, &load, &f);
     if (status == MZ_OK) {
@@ -238,15 +254,18 @@ static mz_status forecast(sub_case *c, mz_precision precision, int64_t horizon, 
     return status;
 }
 
-/* A reference computed in bf16 throughout flips routes by rounding, so it is compared by size of error only: our bf16 run may
- * lie from the f32 golden at most twice as far (root mean square) as the reference's own bf16 run does. */
-static void compare_bf16(sub_case *c, const char *name, const float *actual, const mz_tensor *reference, int64_t n) {
+/* A reference computed in bf16 throughout flips routes by rounding, so it is compared by size of
+ * error only: our bf16 run may lie from the f32 golden at most twice as far (root mean square) as
+ * the reference's own bf16 run does. */
+static void compare_bf16(sub_case *c, const char *name, const float *actual,
+                         const mz_tensor *reference, int64_t n) {
     mz_tensor exact;
     char full[128];
     char why[160];
     double ours = 0;
     double theirs = 0;
-    (void)snprintf(full, sizeof full, "%s%.*s", c->prefix, (int)(strlen(name) - strlen("_all_bf16")), name);
+    (void)snprintf(full, sizeof full, "%s%.*s", c->prefix,
+                   (int)(strlen(name) - strlen("_all_bf16")), name);
     if (!mz_golden_find(c->g, full, &exact)) {
         return;
     }
@@ -257,7 +276,8 @@ static void compare_bf16(sub_case *c, const char *name, const float *actual, con
     }
     c->g->n_compared++;
     (void)snprintf(full, sizeof full, "%s%s", c->prefix, name);
-    (void)snprintf(why, sizeof why, "rms from f32: ours %.3g, the reference's %.3g", sqrt(ours / (double)n), sqrt(theirs / (double)n));
+    (void)snprintf(why, sizeof why, "rms from f32: ours %.3g, the reference's %.3g",
+                   sqrt(ours / (double)n), sqrt(theirs / (double)n));
     if (!(ours <= 4 * theirs)) {
         mz_golden_fail(c->g, full, why);
     } else if (c->g->verbose) {
@@ -277,7 +297,8 @@ static mz_status compare_forecast(sub_case *c, const char *name, const mz_tensor
     }
     float *actual = must_alloc((size_t)n, sizeof *actual);
     float *wanted = must_alloc((size_t)n, sizeof *wanted);
-    const mz_status status = forecast(c, bf16 ? MZ_PRECISION_BF16 : MZ_PRECISION_F32, horizon, actual);
+    const mz_status status =
+        forecast(c, bf16 ? MZ_PRECISION_BF16 : MZ_PRECISION_F32, horizon, actual);
     for (int64_t i = 0; i < n; i++) {
         wanted[i] = value_at(expected, i);
     }
@@ -301,8 +322,8 @@ static mz_status compare_tensor(sub_case *c, const char *name) {
         mz_golden_fail(c->g, full, "is named by golden.json but missing from io.safetensors");
         return MZ_OK;
     }
-    if (strcmp(name, "input") == 0 || strcmp(name, "attention_mask") == 0 || strcmp(name, "position_ids") == 0 ||
-        strstr(name, "cut_gap") != NULL) {
+    if (strcmp(name, "input") == 0 || strcmp(name, "attention_mask") == 0 ||
+        strcmp(name, "position_ids") == 0 || strstr(name, "cut_gap") != NULL) {
         return MZ_OK;
     }
     if (strncmp(name, "forecast_", strlen("forecast_")) == 0) {
@@ -323,7 +344,8 @@ static mz_status compare_tensor(sub_case *c, const char *name) {
 static void find_kept(sub_case *c) {
     for (int64_t b = 0; b < c->n_sequences; b++) {
         for (int64_t t = 0; t < c->length; t++) {
-            const bool masked = c->mask.n_dims == 2 && ((const int64_t *)c->mask.data)[b * c->length + t] == 0;
+            const bool masked =
+                c->mask.n_dims == 2 && ((const int64_t *)c->mask.data)[b * c->length + t] == 0;
             if (!masked) {
                 c->kept[b * c->length + c->n_kept[b]++] = t;
             }
@@ -354,8 +376,10 @@ static mz_status run_case(mz_golden *g, const char *prefix, const json_t *tensor
     const char *key = NULL;
     const json_t *unused = NULL;
     (void)snprintf(name, sizeof name, "%sinput", prefix);
-    if (!mz_golden_find(g, name, &c.input) || c.input.n_dims != 2 || c.input.dtype != MZ_DTYPE_F32) {
-        return mz_fail(&g->ctx->error, MZ_ERR_MISSING, "%s is no [B, T] f32 tensor of io.safetensors", name);
+    if (!mz_golden_find(g, name, &c.input) || c.input.n_dims != 2 ||
+        c.input.dtype != MZ_DTYPE_F32) {
+        return mz_fail(&g->ctx->error, MZ_ERR_MISSING,
+                       "%s is no [B, T] f32 tensor of io.safetensors", name);
     }
     (void)snprintf(name, sizeof name, "%sattention_mask", prefix);
     if (!mz_golden_find(g, name, &c.mask) || c.mask.dtype != MZ_DTYPE_I64) {
@@ -370,7 +394,8 @@ static mz_status run_case(mz_golden *g, const char *prefix, const json_t *tensor
     mz_status status = trace_all(&c);
     json_object_foreach((json_t *)tensors, key, unused) {
         if (status == MZ_OK) {
-            status = compare_tensor(&c, strncmp(key, prefix, strlen(prefix)) == 0 ? key + strlen(prefix) : key);
+            status = compare_tensor(
+                &c, strncmp(key, prefix, strlen(prefix)) == 0 ? key + strlen(prefix) : key);
         }
     }
     (void)unused;

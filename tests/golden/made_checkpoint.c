@@ -22,14 +22,16 @@ typedef struct recipe {
     int64_t d_model, d_ff, n_layers, n_heads, n_kv_heads, n_experts, top_k;
     entry *entries;
     size_t n_entries, capacity;
-    mz_weights *routers;    /* NULL: the recipe's own values stay */
+    mz_weights *routers; /* NULL: the recipe's own values stay */
     mz_sha256 digest;
     uint32_t state;
 } recipe;
 
-static mz_status add(recipe *r, int64_t rows, int64_t cols, const char *format, const char *layer, const char *suffix) {
+static mz_status add(recipe *r, int64_t rows, int64_t cols, const char *format, const char *layer,
+                     const char *suffix) {
     void *items = r->entries;
-    MZ_TRY(mz_grow(r->ctx, &items, &r->capacity, r->n_entries + 1, sizeof *r->entries, "tensor names"));
+    MZ_TRY(mz_grow(r->ctx, &items, &r->capacity, r->n_entries + 1, sizeof *r->entries,
+                   "tensor names"));
     r->entries = items;
     entry *e = &r->entries[r->n_entries++];
     *e = (entry){.shape = {rows, cols}, .n_dims = cols > 0 ? 2 : 1};
@@ -39,10 +41,12 @@ static mz_status add(recipe *r, int64_t rows, int64_t cols, const char *format, 
 
 static mz_status add_ffn(recipe *r, int64_t width, const char *layer, const char *prefix) {
     char name[96];
-    static const char *const parts[] = {".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"};
+    static const char *const parts[] = {".gate_proj.weight", ".up_proj.weight",
+                                        ".down_proj.weight"};
     for (int i = 0; i < 3; i++) {
         (void)snprintf(name, sizeof name, "%s%s", prefix, parts[i]);
-        MZ_TRY(add(r, i < 2 ? width : r->d_model, i < 2 ? r->d_model : width, "model.layers.", layer, name));
+        MZ_TRY(add(r, i < 2 ? width : r->d_model, i < 2 ? r->d_model : width, "model.layers.",
+                   layer, name));
     }
     return MZ_OK;
 }
@@ -95,7 +99,8 @@ static mz_status list_tensors(recipe *r, const json_t *config) {
     for (size_t i = 0; i < json_array_size(lengths); i++) {
         char index[24];
         (void)snprintf(index, sizeof index, "%zu", i);
-        MZ_TRY(add(r, json_integer_value(json_array_get(lengths, i)), r->d_model, "lm_heads.", index, ".out_layer.weight"));
+        MZ_TRY(add(r, json_integer_value(json_array_get(lengths, i)), r->d_model, "lm_heads.",
+                   index, ".out_layer.weight"));
     }
     qsort(r->entries, r->n_entries, sizeof *r->entries, by_name);
     return MZ_OK;
@@ -116,7 +121,8 @@ static float value_of(const char *name, float r) {
     if (strstr(name, "embed_layer") != NULL) {
         return 4.0f * r;
     }
-    if (strstr(name, "down_proj") != NULL || strstr(name, "lm_heads") != NULL || strstr(name, "shared_expert_gate") != NULL) {
+    if (strstr(name, "down_proj") != NULL || strstr(name, "lm_heads") != NULL ||
+        strstr(name, "shared_expert_gate") != NULL) {
         return r / 8.0f;
     }
     return r / 4.0f;
@@ -135,7 +141,8 @@ static void write_header(const recipe *r, FILE *out, mz_dtype dtype) {
     for (size_t i = 0; i < r->n_entries; i++) {
         const entry *e = &r->entries[i];
         const size_t bytes = (size_t)n_elements(e) * size;
-        fprintf(header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%lld", e->name, dtype == MZ_DTYPE_F32 ? "F32" : "BF16", (long long)e->shape[0]);
+        fprintf(header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%lld", e->name,
+                dtype == MZ_DTYPE_F32 ? "F32" : "BF16", (long long)e->shape[0]);
         if (e->n_dims == 2) {
             fprintf(header, ",%lld", (long long)e->shape[1]);
         }
@@ -166,13 +173,15 @@ static mz_status write_tensor(recipe *r, const entry *e, FILE *out, mz_dtype dty
     }
     mz_sha256_update(&r->digest, half, (size_t)n * sizeof *half);
     mz_tensor router;
-    if (r->routers != NULL && mz_weights_find(r->routers, e->name, &router) && router.dtype == MZ_DTYPE_BF16 && mz_tensor_n_elements(&router) == n) {
+    if (r->routers != NULL && mz_weights_find(r->routers, e->name, &router) &&
+        router.dtype == MZ_DTYPE_BF16 && mz_tensor_n_elements(&router) == n) {
         memcpy(half, router.data, (size_t)n * sizeof *half);
     }
     if (dtype == MZ_DTYPE_F32) {
         mz_dtype_get(MZ_DTYPE_BF16)->to_f32(wide, half, n);
     }
-    (void)fwrite(dtype == MZ_DTYPE_F32 ? (void *)wide : (void *)half, (size_t)mz_dtype_get(dtype)->block_bytes, (size_t)n, out);
+    (void)fwrite(dtype == MZ_DTYPE_F32 ? (void *)wide : (void *)half,
+                 (size_t)mz_dtype_get(dtype)->block_bytes, (size_t)n, out);
     mz_free(r->ctx, memory);
     return MZ_OK;
 }
@@ -190,12 +199,15 @@ static mz_status check_against_golden(recipe *r) {
         json_decref(golden);
         return status;
     }
-    const char *wanted = json_string_value(json_object_get(weights, "sha256_of_all_bf16_bytes_in_name_order_before_the_routers_are_replaced"));
-    const json_int_t state = json_integer_value(json_object_get(weights, "lcg_state_after_weights"));
+    const char *wanted = json_string_value(json_object_get(
+        weights, "sha256_of_all_bf16_bytes_in_name_order_before_the_routers_are_replaced"));
+    const json_int_t state =
+        json_integer_value(json_object_get(weights, "lcg_state_after_weights"));
     mz_sha256_final(&r->digest, digest);
     if (wanted == NULL || strcmp(digest, wanted) != 0 || state != (json_int_t)r->state) {
-        status = mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "made weights have state %u and digest %s, golden.json names %lld and %s", r->state, digest,
-                         (long long)state, wanted != NULL ? wanted : "none");
+        status = mz_fail(&r->ctx->error, MZ_ERR_FORMAT,
+                         "made weights have state %u and digest %s, golden.json names %lld and %s",
+                         r->state, digest, (long long)state, wanted != NULL ? wanted : "none");
     }
     json_decref(golden);
     return status;
@@ -247,11 +259,13 @@ static mz_status make(recipe *r, const char *const paths[4], mz_dtype dtype) {
     return status == MZ_OK ? write_weights(r, paths[3], dtype) : status;
 }
 
-mz_status mz_made_checkpoint_write(mz_context *ctx, const char *recipe_dir, const char *out_dir, mz_dtype dtype) {
+mz_status mz_made_checkpoint_write(mz_context *ctx, const char *recipe_dir, const char *out_dir,
+                                   mz_dtype dtype) {
     recipe r = {.ctx = ctx, .dir = recipe_dir, .state = 12345};
     char *paths[4] = {NULL};
     mz_status status = mz_path_join(ctx, recipe_dir, "config.json", &paths[0]);
-    status = status == MZ_OK ? mz_path_join(ctx, recipe_dir, "routers.safetensors", &paths[1]) : status;
+    status =
+        status == MZ_OK ? mz_path_join(ctx, recipe_dir, "routers.safetensors", &paths[1]) : status;
     status = status == MZ_OK ? mz_path_join(ctx, out_dir, "config.json", &paths[2]) : status;
     status = status == MZ_OK ? mz_path_join(ctx, out_dir, "model.safetensors", &paths[3]) : status;
     mz_sha256_init(&r.digest);

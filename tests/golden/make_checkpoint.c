@@ -1,5 +1,5 @@
-/* make_checkpoint RECIPE_DIR OUT_DIR [f32|bf16]: a Time-MoE checkpoint of the sizes of RECIPE_DIR/config.json with made weights, for
- * timing and for goldens of real size. */
+/* make_checkpoint RECIPE_DIR OUT_DIR [f32|bf16]: a Time-MoE checkpoint of the sizes of
+ * RECIPE_DIR/config.json with made weights, for timing and for goldens of real size. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,7 +7,8 @@
 #include "tests/golden/made_checkpoint.h"
 
 int main(int argc, char **argv) {
-    if (argc < 3 || argc > 4 || (argc == 4 && strcmp(argv[3], "f32") != 0 && strcmp(argv[3], "bf16") != 0)) {
+    if (argc < 3 || argc > 4 ||
+        (argc == 4 && strcmp(argv[3], "f32") != 0 && strcmp(argv[3], "bf16") != 0)) {
         fputs("usage: make_checkpoint RECIPE_DIR OUT_DIR [f32|bf16]\n", stderr);
         return 2;
     }

@@ -1,4 +1,5 @@
-/* The default model's forecasts against expected.json beside it, which the original implementation computed. */
+/* The default model's forecasts against expected.json beside it, which the original implementation
+ * computed. */
 #include "tests/testing.h"
 
 #include <math.h>
@@ -14,7 +15,8 @@ static double number_at(const json_t *array, size_t i) {
 }
 
 /* Largest difference in units of the context's deviation. */
-static double worst_difference(mz_context *ctx, mz_forecaster *f, const json_t *test, const json_t *forecast) {
+static double worst_difference(mz_context *ctx, mz_forecaster *f, const json_t *test,
+                               const json_t *forecast) {
     const json_t *context = json_object_get(test, "context");
     const json_t *expected = json_object_get(forecast, "values");
     const int64_t horizon = json_integer_value(json_object_get(forecast, "horizon"));
@@ -23,7 +25,8 @@ static double worst_difference(mz_context *ctx, mz_forecaster *f, const json_t *
     double *values = calloc(n, sizeof *values);
     double *out = calloc((size_t)horizon, sizeof *out);
     double worst = 0;
-    assert_true(values != NULL && out != NULL && horizon > 0 && deviation > 0 && json_array_size(expected) == (size_t)horizon);
+    assert_true(values != NULL && out != NULL && horizon > 0 && deviation > 0 &&
+                json_array_size(expected) == (size_t)horizon);
     for (size_t i = 0; i < n; i++) {
         values[i] = number_at(context, i);
     }
@@ -49,7 +52,8 @@ static void forecasts_are_the_expected_ones(void **state) {
     assert_non_null(expected);
     mz_assert_ok(&ctx, mz_context_init(&ctx, NULL));
     mz_assert_ok(&ctx, mz_zoo_load_forecaster(&ctx, MODEL, &(mz_load_options){0}, &f));
-    const double bound = json_number_value(json_object_get(json_object_get(expected, "tolerance"), "normalised_abs"));
+    const double bound = json_number_value(
+        json_object_get(json_object_get(expected, "tolerance"), "normalised_abs"));
     assert_true(bound > 0);
     assert_true(json_array_size(json_object_get(expected, "cases")) >= 3);
     json_array_foreach(json_object_get(expected, "cases"), i, test) {
@@ -57,7 +61,8 @@ static void forecasts_are_the_expected_ones(void **state) {
         const json_t *forecast = NULL;
         json_array_foreach(json_object_get(test, "forecasts"), k, forecast) {
             const double worst = worst_difference(&ctx, f, test, forecast);
-            print_message("case %zu, forecast %zu: largest difference %.3g deviations\n", i, k, worst);
+            print_message("case %zu, forecast %zu: largest difference %.3g deviations\n", i, k,
+                          worst);
             assert_true(worst <= bound);
         }
     }

@@ -12,7 +12,8 @@
 
 enum { HORIZON = 31, MAX_LEN = 1400 };
 
-static const mz_forecast_options by_window = {.horizon = HORIZON, .context_len = 0, .normalize = MZ_NORMALIZE_WINDOW};
+static const mz_forecast_options by_window = {
+    .horizon = HORIZON, .context_len = 0, .normalize = MZ_NORMALIZE_WINDOW};
 
 static void fill_series(double *out, int64_t n, uint64_t seed) {
     float *noise = malloc((size_t)n * sizeof *noise);
@@ -41,7 +42,8 @@ static void close_tiny(fixture *f) {
     mz_context_close(&f->ctx);
 }
 
-static void run_one(fixture *f, const mz_forecast_options *options, const double *values, int64_t n, double *forecast, uint32_t *warnings) {
+static void run_one(fixture *f, const mz_forecast_options *options, const double *values, int64_t n,
+                    double *forecast, uint32_t *warnings) {
     mz_forecast_item item = {.values = values, .n_values = n, .forecast = forecast};
     mz_assert_ok(&f->ctx, mz_forecaster_run(f->forecaster, options, &item, 1));
     if (warnings != NULL) {
@@ -49,7 +51,8 @@ static void run_one(fixture *f, const mz_forecast_options *options, const double
     }
 }
 
-/* A batch of unequal lengths, some longer than one pass holds, answers bit for bit as single calls do, for any number of threads. */
+/* A batch of unequal lengths, some longer than one pass holds, answers bit for bit as single calls
+ * do, for any number of threads. */
 static void batch_equals_single(void **state) {
     (void)state;
     static const int64_t lengths[] = {2, 1, 700, 64, 65, MAX_LEN, 33, 900};
@@ -59,7 +62,8 @@ static void batch_equals_single(void **state) {
     mz_forecast_item items[N];
     for (int i = 0; i < N; i++) {
         fill_series(values[i], lengths[i], (uint64_t)i + 1);
-        items[i] = (mz_forecast_item){.values = values[i], .n_values = lengths[i], .forecast = batch[i]};
+        items[i] =
+            (mz_forecast_item){.values = values[i], .n_values = lengths[i], .forecast = batch[i]};
     }
     fixture f;
     open_tiny(&f, 1);
@@ -190,7 +194,8 @@ static void bad_options(void **state) {
     close_tiny(&f);
 }
 
-/* Loading and forecasting with allocation k failing, for every k: a clean NOMEM each time, and nothing stays allocated. */
+/* Loading and forecasting with allocation k failing, for every k: a clean NOMEM each time, and
+ * nothing stays allocated. */
 static void every_allocation_fails_once(void **state) {
     (void)state;
     double values[70];
@@ -201,7 +206,8 @@ static void every_allocation_fails_once(void **state) {
     while (status != MZ_OK) {
         mz_failing_allocator counter;
         const mz_allocator allocator = mz_failing_allocator_init(&counter, ++k);
-        const mz_context_options options = {.allocator = &allocator, .n_threads = 2, .isa = MZ_ISA_AUTO};
+        const mz_context_options options = {
+            .allocator = &allocator, .n_threads = 2, .isa = MZ_ISA_AUTO};
         mz_context ctx;
         mz_forecaster *f = NULL;
         mz_forecast_item item = {.values = values, .n_values = 70, .forecast = out};

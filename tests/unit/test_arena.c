@@ -43,7 +43,8 @@ static void refuses_more_than_its_bound(void **state) {
     mz_arena_init(&arena, memory, sizeof memory);
     void *p = NULL;
     assert_int_equal(mz_arena_take(&arena, 64, "first", &p, &err), MZ_OK);
-    static const size_t sizes[] = {193, 256, SIZE_MAX / 2, SIZE_MAX - 64, SIZE_MAX - 63, SIZE_MAX - 1, SIZE_MAX};
+    static const size_t sizes[] = {193,           256,          SIZE_MAX / 2, SIZE_MAX - 64,
+                                   SIZE_MAX - 63, SIZE_MAX - 1, SIZE_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         void *untouched = &arena;
         assert_int_equal(mz_arena_take(&arena, sizes[i], "scores", &untouched, &err), MZ_ERR_LIMIT);

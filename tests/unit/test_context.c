@@ -61,7 +61,8 @@ static void init_survives_failing_allocations(void **state) {
         mz_failing_allocator failing;
         const mz_allocator allocator = mz_failing_allocator_init(&failing, fail_at);
         mz_context ctx;
-        const mz_context_options options = {.allocator = &allocator, .n_threads = 4, .isa = MZ_ISA_AUTO};
+        const mz_context_options options = {
+            .allocator = &allocator, .n_threads = 4, .isa = MZ_ISA_AUTO};
         const mz_status status = mz_context_init(&ctx, &options);
         const bool failed = failing.n_calls >= fail_at;
         assert_int_equal(status, failed ? MZ_ERR_NOMEM : MZ_OK);
@@ -184,12 +185,15 @@ static void grow_fails_without_a_trace(void **state) {
 
     static const size_t too_many[] = {SIZE_MAX, SIZE_MAX / 8 + 1};
     for (size_t i = 0; i < sizeof too_many / sizeof too_many[0]; i++) {
-        assert_int_equal(mz_grow(&ctx, &memory, &capacity, too_many[i], sizeof(uint64_t), "rows"), MZ_ERR_LIMIT);
+        assert_int_equal(mz_grow(&ctx, &memory, &capacity, too_many[i], sizeof(uint64_t), "rows"),
+                         MZ_ERR_LIMIT);
         assert_non_null(strstr(ctx.error.message, "rows"));
     }
-    assert_int_equal(mz_grow(&ctx, &memory, &capacity, SIZE_MAX / 8, sizeof(uint64_t), "rows"), MZ_ERR_NOMEM);
+    assert_int_equal(mz_grow(&ctx, &memory, &capacity, SIZE_MAX / 8, sizeof(uint64_t), "rows"),
+                     MZ_ERR_NOMEM);
     failing.fail_at = failing.n_calls + 1;
-    assert_int_equal(mz_grow(&ctx, &memory, &capacity, 1000, sizeof(uint64_t), "rows"), MZ_ERR_NOMEM);
+    assert_int_equal(mz_grow(&ctx, &memory, &capacity, 1000, sizeof(uint64_t), "rows"),
+                     MZ_ERR_NOMEM);
     assert_ptr_equal(memory, before);
     assert_int_equal(capacity, capacity_before);
     assert_int_equal(((const uint64_t *)memory)[4], 77);

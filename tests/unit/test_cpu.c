@@ -15,7 +15,8 @@ static void names_round_trip(void **state) {
     }
     assert_string_equal(mz_isa_name(MZ_ISA_AUTO), "auto");
     assert_int_equal(mz_isa_parse("auto"), MZ_ISA_AUTO);
-    static const char *const unknown[] = {"", "AVX2", "avx2 ", "avx", "avx512_bf16", "unknown", "amx\n"};
+    static const char *const unknown[] = {"",        "AVX2", "avx2 ", "avx", "avx512_bf16",
+                                          "unknown", "amx\n"};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         assert_int_equal(mz_isa_parse(unknown[i]), MZ_ISA_COUNT);
     }
@@ -40,12 +41,18 @@ static void level_needs_its_features(void **state) {
         mz_isa level;
         const char *feature;
     } needed[] = {
-        {MZ_ISA_AVX2, "avx"},           {MZ_ISA_AVX2, "avx2"},
-        {MZ_ISA_AVX2, "fma"},           {MZ_ISA_AVX2, "f16c"},
-        {MZ_ISA_AVX512, "avx512f"},     {MZ_ISA_AVX512, "avx512bw"},
-        {MZ_ISA_AVX512, "avx512dq"},    {MZ_ISA_AVX512, "avx512vl"},
-        {MZ_ISA_AVX512_BF16, "avx512_vnni"}, {MZ_ISA_AVX512_BF16, "avx512_bf16"},
-        {MZ_ISA_AMX, "amx_tile"},       {MZ_ISA_AMX, "amx_bf16"},
+        {MZ_ISA_AVX2, "avx"},
+        {MZ_ISA_AVX2, "avx2"},
+        {MZ_ISA_AVX2, "fma"},
+        {MZ_ISA_AVX2, "f16c"},
+        {MZ_ISA_AVX512, "avx512f"},
+        {MZ_ISA_AVX512, "avx512bw"},
+        {MZ_ISA_AVX512, "avx512dq"},
+        {MZ_ISA_AVX512, "avx512vl"},
+        {MZ_ISA_AVX512_BF16, "avx512_vnni"},
+        {MZ_ISA_AVX512_BF16, "avx512_bf16"},
+        {MZ_ISA_AMX, "amx_tile"},
+        {MZ_ISA_AMX, "amx_bf16"},
         {MZ_ISA_AMX, "amx_int8"},
     };
     char features[512];
@@ -55,21 +62,24 @@ static void level_needs_its_features(void **state) {
     assert_int_equal(mz_isa_detect(), level);
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         if (needed[i].level <= level && !lists(features, needed[i].feature)) {
-            fail_msg("%s detected without %s in \"%s\"", mz_isa_name(level), needed[i].feature, features);
+            fail_msg("%s detected without %s in \"%s\"", mz_isa_name(level), needed[i].feature,
+                     features);
         }
     }
 }
 
-/* The compiler's own detection, which also asks the operating system for the state it saves, is the second opinion. */
+/* The compiler's own detection, which also asks the operating system for the state it saves, is the
+ * second opinion. */
 static void level_agrees_with_the_compiler(void **state) {
     (void)state;
 #if defined(__x86_64__) && defined(__GNUC__)
     const mz_isa level = mz_isa_detect();
     const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-                        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
-    const bool bf16 =
-        avx512 && __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bf16") != 0;
+    const bool avx512 =
+        avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+    const bool bf16 = avx512 && __builtin_cpu_supports("avx512vnni") != 0 &&
+                      __builtin_cpu_supports("avx512bf16") != 0;
     assert_int_equal(level >= MZ_ISA_AVX2, avx2);
     assert_int_equal(level >= MZ_ISA_AVX512, avx512);
     assert_int_equal(level >= MZ_ISA_AVX512_BF16, bf16);

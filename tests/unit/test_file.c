@@ -17,7 +17,8 @@ typedef struct fixture {
 static int setup(void **state) {
     fixture *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}));
+    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &(mz_context_options){.n_threads = 1,
+                                                                         .isa = MZ_ISA_SCALAR}));
     (void)snprintf(f->dir, sizeof f->dir, "%s", mz_temp_dir_create());
     *state = f;
     return 0;
@@ -121,7 +122,8 @@ static void reads_within_the_limit(void **state) {
 
 static void joins_paths(void **state) {
     fixture *f = *state;
-    static const char *const cases[][3] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}};
+    static const char *const cases[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"/", "b", "/b"}, {"", "b", "b"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *path = NULL;
         mz_assert_ok(&f->ctx, mz_path_join(&f->ctx, cases[i][0], cases[i][1], &path));
@@ -219,8 +221,8 @@ static void a_full_device_is_noticed(void **state) {
     assert_int_equal(write_text(f, at(f, "full"), "text"), MZ_ERR_IO);
 }
 
-/* A write that fails in the middle is found by commit, and the old file survives: the stream's file is swapped for the
- * full device, as a disk that runs full would behave. */
+/* A write that fails in the middle is found by commit, and the old file survives: the stream's file
+ * is swapped for the full device, as a disk that runs full would behave. */
 static void a_failed_write_keeps_the_old_file(void **state) {
     fixture *f = *state;
     if (access("/dev/full", W_OK) != 0) {
@@ -286,9 +288,10 @@ static void every_failed_allocation_is_clean(void **state) {
         mz_failing_allocator counter;
         const mz_allocator allocator = mz_failing_allocator_init(&counter, k);
         mz_context ctx;
-        assert_int_equal(
-            mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1, .isa = MZ_ISA_SCALAR}),
-            MZ_OK);
+        assert_int_equal(mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator,
+                                                                     .n_threads = 1,
+                                                                     .isa = MZ_ISA_SCALAR}),
+                         MZ_OK);
         mz_output out;
         status = mz_output_open(&ctx, at(f, "link"), &out);
         if (status == MZ_OK) {

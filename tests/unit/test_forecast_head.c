@@ -17,7 +17,8 @@ static void published_schedule(void **state) {
     static const struct {
         int64_t horizon;
         int passes;
-    } table[] = {{1, 1}, {7, 7}, {12, 5}, {24, 3}, {28, 7}, {48, 3}, {63, 11}, {64, 1}, {96, 2}, {168, 4}, {192, 3}, {336, 7}, {365, 12}, {720, 13}};
+    } table[] = {{1, 1},  {7, 7},  {12, 5},  {24, 3},  {28, 7},  {48, 3},   {63, 11},
+                 {64, 1}, {96, 2}, {168, 4}, {192, 3}, {336, 7}, {365, 12}, {720, 13}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         assert_int_equal(n_passes(&heads, table[i].horizon), table[i].passes);
     }
@@ -32,6 +33,7 @@ static void no_head_fits(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(published_schedule), cmocka_unit_test(no_head_fits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(published_schedule),
+                                       cmocka_unit_test(no_head_fits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

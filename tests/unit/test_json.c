@@ -7,7 +7,8 @@
 #include "tests/testing.h"
 
 static mz_context *context(mz_context *ctx) {
-    mz_assert_ok(ctx, mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}));
+    mz_assert_ok(ctx,
+                 mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}));
     return ctx;
 }
 
@@ -37,9 +38,12 @@ static void bad_documents_are_refused(void **state) {
     context(&ctx);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         json_t *document = NULL;
-        assert_int_equal(mz_json_parse(&ctx, cases[i].text, strlen(cases[i].text), "FILE", &document), MZ_ERR_FORMAT);
+        assert_int_equal(
+            mz_json_parse(&ctx, cases[i].text, strlen(cases[i].text), "FILE", &document),
+            MZ_ERR_FORMAT);
         assert_null(document);
-        if (strstr(ctx.error.message, cases[i].part) == NULL || strncmp(ctx.error.message, "FILE: ", 6) != 0) {
+        if (strstr(ctx.error.message, cases[i].part) == NULL ||
+            strncmp(ctx.error.message, "FILE: ", 6) != 0) {
             fail_msg("case %zu: %s", i, ctx.error.message);
         }
     }
@@ -76,8 +80,10 @@ static void loads_only_objects(void **state) {
     char dir[512];
     (void)snprintf(dir, sizeof dir, "%s", mz_temp_dir_create());
     json_t *document = NULL;
-    assert_int_equal(mz_json_load(&ctx, mz_write_file(dir, "a.json", "[1]", 3), &document), MZ_ERR_FORMAT);
-    assert_non_null(strstr(ctx.error.message, "a.json: the top level is an array, expected an object"));
+    assert_int_equal(mz_json_load(&ctx, mz_write_file(dir, "a.json", "[1]", 3), &document),
+                     MZ_ERR_FORMAT);
+    assert_non_null(
+        strstr(ctx.error.message, "a.json: the top level is an array, expected an object"));
     mz_assert_ok(&ctx, mz_json_load(&ctx, mz_write_file(dir, "a.json", "{}", 2), &document));
     json_decref(document);
     assert_int_equal(mz_json_load(&ctx, "/nowhere/a.json", &document), MZ_ERR_IO);
@@ -89,7 +95,8 @@ static void fields_are_read(void **state) {
     (void)state;
     mz_context ctx;
     context(&ctx);
-    json_t *document = parse(&ctx, "{\"i\": 7, \"r\": 0.5, \"t\": true, \"s\": \"x\", \"n\": null}");
+    json_t *document =
+        parse(&ctx, "{\"i\": 7, \"r\": 0.5, \"t\": true, \"s\": \"x\", \"n\": null}");
     const mz_json_object o = {&ctx, document, "FILE"};
     int64_t i = 0;
     double d = 0;
@@ -123,7 +130,8 @@ static void bad_fields_are_named(void **state) {
     (void)state;
     mz_context ctx;
     context(&ctx);
-    json_t *document = parse(&ctx, "{\"i\": 7, \"r\": 0.5, \"t\": true, \"s\": \"x\", \"n\": null, \"a\": []}");
+    json_t *document =
+        parse(&ctx, "{\"i\": 7, \"r\": 0.5, \"t\": true, \"s\": \"x\", \"n\": null, \"a\": []}");
     const mz_json_object o = {&ctx, document, "FILE"};
     int64_t i = 42;
     double d = 42;
@@ -135,7 +143,8 @@ static void bad_fields_are_named(void **state) {
     assert_string_equal(ctx.error.message, "FILE: none is missing, expected an integer");
     assert_int_equal(mz_json_int(&o, "n", 8, 9, &i), MZ_ERR_MISSING);
     assert_int_equal(mz_json_int_or(&o, "r", 1, 0, 9, &i), MZ_ERR_FORMAT);
-    assert_string_equal(ctx.error.message, "FILE: r is a number with a fraction, expected an integer");
+    assert_string_equal(ctx.error.message,
+                        "FILE: r is a number with a fraction, expected an integer");
     assert_int_equal(mz_json_int_or(&o, "t", 1, 0, 9, &i), MZ_ERR_FORMAT);
     assert_int_equal(mz_json_number_or(&o, "s", 1, 0, 9, &d), MZ_ERR_FORMAT);
     assert_int_equal(mz_json_number_or(&o, "r", 1, 0.6, 9, &d), MZ_ERR_LIMIT);

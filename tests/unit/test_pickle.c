@@ -29,7 +29,8 @@ static mz_status visit(void *self, const mz_pickle_tensor *tensor) {
 static int setup(void **state) {
     seen *s = calloc(1, sizeof *s);
     assert_non_null(s);
-    mz_assert_ok(&s->ctx, mz_context_init(&s->ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}));
+    mz_assert_ok(&s->ctx, mz_context_init(&s->ctx, &(mz_context_options){.n_threads = 1,
+                                                                         .isa = MZ_ISA_SCALAR}));
     *state = s;
     return 0;
 }
@@ -41,7 +42,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* Reads the bytes from memory of exactly their size, for the address sanitizer, and releases them. */
+/* Reads the bytes from memory of exactly their size, for the address sanitizer, and releases them.
+ */
 static mz_status read_bytes(seen *s, mz_bytes *b) {
     uint8_t *data = malloc(b->n > 0 ? b->n : 1);
     assert_non_null(data);
@@ -59,8 +61,8 @@ static void assert_refused(seen *s, mz_bytes *b, mz_status expected, const char 
     const mz_status status = read_bytes(s, b);
     if (status != expected || strstr(s->ctx.error.message, part) == NULL ||
         strncmp(s->ctx.error.message, "FILE: ", 6) != 0) {
-        fail_msg("expected %s with \"%s\", got %s: %s", mz_status_name(expected), part, mz_status_name(status),
-                 s->ctx.error.message);
+        fail_msg("expected %s with \"%s\", got %s: %s", mz_status_name(expected), part,
+                 mz_status_name(status), s->ctx.error.message);
     }
 }
 
@@ -98,8 +100,9 @@ static void reads_all_types(void **state) {
     static const struct {
         const char *type;
         mz_dtype dtype;
-    } types[] = {{"FloatStorage", MZ_DTYPE_F32}, {"HalfStorage", MZ_DTYPE_F16}, {"BFloat16Storage", MZ_DTYPE_BF16},
-                 {"IntStorage", MZ_DTYPE_I32},   {"LongStorage", MZ_DTYPE_I64}, {"ByteStorage", MZ_DTYPE_U8}};
+    } types[] = {{"FloatStorage", MZ_DTYPE_F32},     {"HalfStorage", MZ_DTYPE_F16},
+                 {"BFloat16Storage", MZ_DTYPE_BF16}, {"IntStorage", MZ_DTYPE_I32},
+                 {"LongStorage", MZ_DTYPE_I64},      {"ByteStorage", MZ_DTYPE_U8}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         mz_pickle_spec spec = plain();
         spec.type = types[i].type;
@@ -111,15 +114,17 @@ static void reads_all_types(void **state) {
     }
 }
 
-/* A module's state as protocol 4 writes it: frames, memoised short texts, globals from the stack, an ordered dictionary
- * with attributes, a parameter, values that are no tensors, and a nested dictionary. */
+/* A module's state as protocol 4 writes it: frames, memoised short texts, globals from the stack,
+ * an ordered dictionary with attributes, a parameter, values that are no tensors, and a nested
+ * dictionary. */
 static void reads_protocol_4(void **state) {
     seen *s = *state;
     const mz_pickle_spec spec = plain();
     mz_bytes b = {0};
     mz_bytes_add(&b, "\x80\x04\x95", 3);
     mz_bytes_uint(&b, 0, 8);
-    mz_bytes_add(&b, BYTES("\x8c\x0b" "collections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94("));
+    mz_bytes_add(&b, BYTES("\x8c\x0b"
+                           "collections\x94\x8c\x0bOrderedDict\x94\x93\x94)R\x94("));
     mz_pickle_text(&b, "a");
     mz_pickle_global(&b, "torch._utils", "_rebuild_parameter");
     mz_bytes_op(&b, '(');
@@ -181,12 +186,18 @@ static void strides_and_shapes(void **state) {
         mz_status status;
         const char *part;
     } cases[] = {
-        {{0}, {0}, 0, 1, 0, MZ_OK, ""},                          /* a scalar */
-        {{1, 6}, {77, 1}, 2, 6, 0, MZ_OK, ""},                   /* a dimension of 1 is never stepped over */
+        {{0}, {0}, 0, 1, 0, MZ_OK, ""},        /* a scalar */
+        {{1, 6}, {77, 1}, 2, 6, 0, MZ_OK, ""}, /* a dimension of 1 is never stepped over */
         {{6, 1}, {1, 99}, 2, 6, 0, MZ_OK, ""},
         {{0, 5}, {9, 9}, 2, 0, 0, MZ_OK, ""},
         {{2, 3}, {3, 1}, 2, 6, 0, MZ_OK, ""},
-        {{2, 3}, {1, 2}, 2, 6, 0, MZ_ERR_UNSUPPORTED, "tensor t: is not contiguous: stride[1] is 2, expected 1"},
+        {{2, 3},
+         {1, 2},
+         2,
+         6,
+         0,
+         MZ_ERR_UNSUPPORTED,
+         "tensor t: is not contiguous: stride[1] is 2, expected 1"},
         {{2, 3}, {0, 1}, 2, 6, 0, MZ_ERR_UNSUPPORTED, "not contiguous"},
         {{2, 3}, {-3, 1}, 2, 6, 0, MZ_ERR_UNSUPPORTED, "not contiguous"},
         {{2, 3}, {3, 1}, 2, 6, 1, MZ_ERR_FORMAT, "tensor t: 24 bytes at element 1 do not fit"},
@@ -253,7 +264,8 @@ static void code_is_refused(void **state) {
             mz_bytes_add(&b, "\x85R.", 3);
             char part[160];
             (void)snprintf(part, sizeof part,
-                           "names %s.%s, which is no part of a table of tensors; a pickle that calls code is refused",
+                           "names %s.%s, which is no part of a table of tensors; a pickle that "
+                           "calls code is refused",
                            globals[i].module, globals[i].name);
             assert_refused(s, &b, MZ_ERR_FORMAT, part);
         }
@@ -263,12 +275,17 @@ static void code_is_refused(void **state) {
         size_t n;
         const char *part;
     } cases[] = {
-        {BYTES("\x80\x02(iposix\nsystem\n."), "instruction 0x69 makes an object; a pickle that calls code"},
+        {BYTES("\x80\x02(iposix\nsystem\n."),
+         "instruction 0x69 makes an object; a pickle that calls code"},
         {BYTES("\x80\x02)\x81."), "instruction 0x81 makes an object"},
         {BYTES("\x80\x02\x82\x01."), "instruction 0x82 makes an object"},
         {BYTES("\x80\x02NNR."), "calls something that is no function"},
-        {BYTES("\x80\x02" "ctorch\nFloatStorage\n)R."), "calls torch.FloatStorage"},
-        {BYTES("\x80\x02" "ctorch\nFloatStorage\n}b."), "sets the state of an object"},
+        {BYTES("\x80\x02"
+               "ctorch\nFloatStorage\n)R."),
+         "calls torch.FloatStorage"},
+        {BYTES("\x80\x02"
+               "ctorch\nFloatStorage\n}b."),
+         "sets the state of an object"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         mz_bytes b = {0};
@@ -295,12 +312,17 @@ static void broken_pickles_are_refused(void **state) {
         {BYTES("\x80\x02K\x01."), MZ_ERR_FORMAT, "no dictionary of tensors"},
         {BYTES("\x80\x02(."), MZ_ERR_FORMAT, "no dictionary of tensors"},
         {BYTES("\x80\x02\xff."), MZ_ERR_FORMAT, "instruction 0xff is no part"},
-        {BYTES("\x80\x02X\xff\xff\xff\xff" "a"), MZ_ERR_FORMAT, "needs 4294967295 bytes, 1 are left"},
-        {BYTES("\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff" "a"), MZ_ERR_FORMAT, "needs 18446744073709551615 bytes"},
+        {BYTES("\x80\x02X\xff\xff\xff\xff"
+               "a"),
+         MZ_ERR_FORMAT, "needs 4294967295 bytes, 1 are left"},
+        {BYTES("\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff"
+               "a"),
+         MZ_ERR_FORMAT, "needs 18446744073709551615 bytes"},
         {BYTES("\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f."), MZ_ERR_FORMAT, "frame of"},
         {BYTES("\x80\x02\x8a\x09xxxxxxxxx."), MZ_ERR_LIMIT, "integer of 9 bytes"},
         {BYTES("\x80\x02h\x00."), MZ_ERR_FORMAT, "memo entry 0, there are 0"},
-        {BYTES("\x80\x02}r\xff\xff\xff\xff."), MZ_ERR_FORMAT, "memo entry 4294967295, expected at most 0"},
+        {BYTES("\x80\x02}r\xff\xff\xff\xff."), MZ_ERR_FORMAT,
+         "memo entry 4294967295, expected at most 0"},
         {BYTES("\x80\x02q\x00."), MZ_ERR_FORMAT, "finds no value"},
         {BYTES("\x80\x02(q\x00."), MZ_ERR_FORMAT, "finds no value"},
         {BYTES("\x80\x02t."), MZ_ERR_FORMAT, "finds no mark"},
@@ -313,15 +335,27 @@ static void broken_pickles_are_refused(void **state) {
         {BYTES("\x80\x02N\x86."), MZ_ERR_FORMAT, "finds no value"},
         {BYTES("\x80\x02NNa."), MZ_ERR_FORMAT, "no list"},
         {BYTES("\x80\x02(e."), MZ_ERR_FORMAT, "finds no value"},
-        {BYTES("\x80\x02" "ctorch\nFloat"), MZ_ERR_FORMAT, "does not end"},
+        {BYTES("\x80\x02"
+               "ctorch\nFloat"),
+         MZ_ERR_FORMAT, "does not end"},
         {BYTES("\x80\x02NN\x93."), MZ_ERR_FORMAT, "no text"},
         {BYTES("\x80\x02NQ."), MZ_ERR_FORMAT, "a storage has other arguments"},
         {BYTES("\x80\x02(NNNNNtQ."), MZ_ERR_FORMAT, "a storage has other arguments"},
-        {BYTES("\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n)R."), MZ_ERR_FORMAT, "a tensor has other arguments"},
-        {BYTES("\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR."), MZ_ERR_FORMAT, "a tensor has other"},
-        {BYTES("\x80\x02" "ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNtR."), MZ_ERR_FORMAT, "a tensor has other"},
-        {BYTES("\x80\x02" "ctorch._utils\n_rebuild_parameter\n)R."), MZ_ERR_FORMAT, "a parameter has other"},
-        {BYTES("\x80\x02" "ccollections\nOrderedDict\nN\x85R."), MZ_ERR_FORMAT, "a dictionary has other"},
+        {BYTES("\x80\x02"
+               "ctorch._utils\n_rebuild_tensor_v2\n)R."),
+         MZ_ERR_FORMAT, "a tensor has other arguments"},
+        {BYTES("\x80\x02"
+               "ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR."),
+         MZ_ERR_FORMAT, "a tensor has other"},
+        {BYTES("\x80\x02"
+               "ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNtR."),
+         MZ_ERR_FORMAT, "a tensor has other"},
+        {BYTES("\x80\x02"
+               "ctorch._utils\n_rebuild_parameter\n)R."),
+         MZ_ERR_FORMAT, "a parameter has other"},
+        {BYTES("\x80\x02"
+               "ccollections\nOrderedDict\nN\x85R."),
+         MZ_ERR_FORMAT, "a dictionary has other"},
         {BYTES("\x80\x02}q\x00X\x01\0\0\0ah\x00s."), MZ_ERR_FORMAT, "reached in two ways"},
         {BYTES("\x80\x02}K\x01}s."), MZ_ERR_UNSUPPORTED, "under a key that is no text"},
         {BYTES("\x80\x02}X\x01\0\0\0\xff}s."), MZ_ERR_FORMAT, "no UTF-8"},

@@ -1,4 +1,5 @@
-/* Philox4x32-10 against the known answers of its authors (Random123, kat_vectors), and the two distributions. */
+/* Philox4x32-10 against the known answers of its authors (Random123, kat_vectors), and the two
+ * distributions. */
 #include "tests/testing.h"
 
 #include <math.h>
@@ -13,7 +14,9 @@ static void known_answers(void **state) {
     } cases[] = {
         {0, 0, 0, {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}},
         {UINT64_MAX, UINT64_MAX, UINT64_MAX, {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}},
-        {0x299f31d0a4093822u, 0x0370734413198a2eu, 0x85a308d3243f6a88u,
+        {0x299f31d0a4093822u,
+         0x0370734413198a2eu,
+         0x85a308d3243f6a88u,
          {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -90,8 +93,10 @@ static void seeds_and_streams_differ(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_answers),    cmocka_unit_test(uniform_reads_the_blocks),
-        cmocka_unit_test(uniform_moments),  cmocka_unit_test(normal_moments),
+        cmocka_unit_test(known_answers),
+        cmocka_unit_test(uniform_reads_the_blocks),
+        cmocka_unit_test(uniform_moments),
+        cmocka_unit_test(normal_moments),
         cmocka_unit_test(seeds_and_streams_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

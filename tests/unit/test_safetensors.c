@@ -5,8 +5,10 @@
 #include "core/weights_internal.h"
 #include "tests/testing.h"
 
-/* Reads HEADER followed by n_body bytes of data; `length` is what the file says of its header (-1: the truth). */
-static mz_status read_text(mz_weight_list *list, const char *header, int64_t length, size_t n_body) {
+/* Reads HEADER followed by n_body bytes of data; `length` is what the file says of its header (-1:
+ * the truth). */
+static mz_status read_text(mz_weight_list *list, const char *header, int64_t length,
+                           size_t n_body) {
     const size_t n_header = strlen(header);
     const uint64_t said = length < 0 ? (uint64_t)n_header : (uint64_t)length;
     const size_t n = 8 + n_header + n_body;
@@ -22,14 +24,16 @@ static mz_status read_text(mz_weight_list *list, const char *header, int64_t len
     const mz_weight_file file = {.path = "FILE", .data = data, .n_bytes = n};
     const mz_status status = mz_safetensors_read(list, &file);
     if (status == MZ_OK && list->n > 0) {
-        assert_true(list->entries[0].data >= data && list->entries[0].data + list->entries[0].n_bytes <= data + n);
+        assert_true(list->entries[0].data >= data &&
+                    list->entries[0].data + list->entries[0].n_bytes <= data + n);
     }
     free(data);
     return status;
 }
 
 static void context(mz_context *ctx, mz_weight_list *list) {
-    assert_int_equal(mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}), MZ_OK);
+    assert_int_equal(
+        mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}), MZ_OK);
     *list = (mz_weight_list){.ctx = ctx};
 }
 
@@ -39,9 +43,9 @@ static void reads_all_types(void **state) {
         const char *name;
         mz_dtype dtype;
         int bytes;
-    } types[] = {{"F32", MZ_DTYPE_F32, 4},
-                 {"F16", MZ_DTYPE_F16, 2}, {"BF16", MZ_DTYPE_BF16, 2}, {"I32", MZ_DTYPE_I32, 4},
-                 {"I64", MZ_DTYPE_I64, 8}, {"U8", MZ_DTYPE_U8, 1},   {"BOOL", MZ_DTYPE_U8, 1}};
+    } types[] = {{"F32", MZ_DTYPE_F32, 4}, {"F16", MZ_DTYPE_F16, 2}, {"BF16", MZ_DTYPE_BF16, 2},
+                 {"I32", MZ_DTYPE_I32, 4}, {"I64", MZ_DTYPE_I64, 8}, {"U8", MZ_DTYPE_U8, 1},
+                 {"BOOL", MZ_DTYPE_U8, 1}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         mz_context ctx;
         mz_weight_list list;
@@ -68,10 +72,11 @@ static void reads_edge_shapes(void **state) {
     mz_context ctx;
     mz_weight_list list;
     context(&ctx, &list);
-    mz_assert_ok(&ctx, read_text(&list,
-                                 "{\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
-                                 "\"none\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[4,4]}}",
-                                 -1, 4));
+    mz_assert_ok(&ctx,
+                 read_text(&list,
+                           "{\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
+                           "\"none\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[4,4]}}",
+                           -1, 4));
     assert_int_equal(list.n, 2);
     for (size_t i = 0; i < 2; i++) {
         const mz_weight_entry *e = &list.entries[i];
@@ -104,33 +109,40 @@ static void lying_headers_are_refused(void **state) {
         {"{}", -1, 1, MZ_ERR_FORMAT, "end at byte 0 of the data, the file at 1"},
         {"{\"a\":3}", -1, 0, MZ_ERR_FORMAT, "tensor a: its description is no object"},
         {"{\"a\":{}}", -1, 0, MZ_ERR_FORMAT, "tensor a: dtype is no string"},
-        {"{\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_UNSUPPORTED, "dtype F64"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":3,\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT, "shape is no array"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT, "shape[0]"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT, "shape[0]"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", -1, 4, MZ_ERR_LIMIT,
-         "5 dimensions"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}", -1, 0, MZ_ERR_LIMIT,
-         "more elements than memory"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", -1, 0, MZ_ERR_LIMIT,
-         "more elements than memory"},
+        {"{\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", -1, 8,
+         MZ_ERR_UNSUPPORTED, "dtype F64"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":3,\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT,
+         "shape is no array"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT,
+         "shape[0]"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT,
+         "shape[0]"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1],\"data_offsets\":[0,4]}}", -1, 4,
+         MZ_ERR_LIMIT, "5 dimensions"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]}}", -1,
+         0, MZ_ERR_LIMIT, "more elements than memory"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2305843009213693952],\"data_offsets\":[0,0]}}", -1,
+         0, MZ_ERR_LIMIT, "more elements than memory"},
         {"{\"a\":{" T "}}", -1, 8, MZ_ERR_FORMAT, "data_offsets is no array"},
         {"{\"a\":{" T ",\"data_offsets\":[0]}}", -1, 8, MZ_ERR_FORMAT, "data_offsets is no array"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,\"8\"]}}", -1, 8, MZ_ERR_FORMAT, "data_offsets is no array"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,\"8\"]}}", -1, 8, MZ_ERR_FORMAT,
+         "data_offsets is no array"},
         {"{\"a\":{" T ",\"data_offsets\":[8,0]}}", -1, 8, MZ_ERR_FORMAT, "data_offsets 8 to 0"},
         {"{\"a\":{" T ",\"data_offsets\":[-8,0]}}", -1, 8, MZ_ERR_FORMAT, "data_offsets -8 to 0"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,9]}}", -1, 8, MZ_ERR_FORMAT, "data_offsets 0 to 9, expected within 0 to 8"},
-        {"{\"a\":{" T ",\"data_offsets\":[9223372036854775800,9223372036854775807]}}", -1, 8, MZ_ERR_FORMAT,
-         "expected within 0 to 8"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,4]}}", -1, 4, MZ_ERR_FORMAT, "hold 4 bytes, f32 [2] needs 8"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[4,12]}}", -1, 12, MZ_ERR_FORMAT,
-         "tensor b begins at byte 4 of the data and overlaps a"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT,
-         "overlaps"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[9,17]}}", -1, 17, MZ_ERR_FORMAT,
-         "tensor b begins at byte 9 of the data, expected 8"},
-        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"a\":{" T ",\"data_offsets\":[8,16]}}", -1, 16, MZ_ERR_FORMAT,
-         "duplicate object key"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,9]}}", -1, 8, MZ_ERR_FORMAT,
+         "data_offsets 0 to 9, expected within 0 to 8"},
+        {"{\"a\":{" T ",\"data_offsets\":[9223372036854775800,9223372036854775807]}}", -1, 8,
+         MZ_ERR_FORMAT, "expected within 0 to 8"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,4]}}", -1, 4, MZ_ERR_FORMAT,
+         "hold 4 bytes, f32 [2] needs 8"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[4,12]}}", -1, 12,
+         MZ_ERR_FORMAT, "tensor b begins at byte 4 of the data and overlaps a"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[0,8]}}", -1, 8,
+         MZ_ERR_FORMAT, "overlaps"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"b\":{" T ",\"data_offsets\":[9,17]}}", -1, 17,
+         MZ_ERR_FORMAT, "tensor b begins at byte 9 of the data, expected 8"},
+        {"{\"a\":{" T ",\"data_offsets\":[0,8]},\"a\":{" T ",\"data_offsets\":[8,16]}}", -1, 16,
+         MZ_ERR_FORMAT, "duplicate object key"},
         {"{\"a\\u0000b\":{" T ",\"data_offsets\":[0,8]}}", -1, 8, MZ_ERR_FORMAT, "header: JSON"},
     };
 #undef T
@@ -138,7 +150,8 @@ static void lying_headers_are_refused(void **state) {
     mz_weight_list list;
     context(&ctx, &list);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const mz_status status = read_text(&list, cases[i].header, cases[i].length, cases[i].n_body);
+        const mz_status status =
+            read_text(&list, cases[i].header, cases[i].length, cases[i].n_body);
         if (status != cases[i].status || strstr(ctx.error.message, cases[i].part) == NULL ||
             strncmp(ctx.error.message, "FILE: ", 6) != 0) {
             fail_msg("case %zu: %s: %s", i, mz_status_name(status), ctx.error.message);
@@ -189,7 +202,8 @@ static void every_truncation_is_refused(void **state) {
         assert_non_null(data);
         memcpy(data, whole, n);
         const mz_weight_file file = {.path = "FILE", .data = data, .n_bytes = n};
-        assert_int_equal(mz_safetensors_read(&list, &file), n == sizeof whole ? MZ_OK : MZ_ERR_FORMAT);
+        assert_int_equal(mz_safetensors_read(&list, &file),
+                         n == sizeof whole ? MZ_OK : MZ_ERR_FORMAT);
         mz_weight_list_free(&list);
         free(data);
     }

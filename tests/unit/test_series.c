@@ -24,7 +24,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-static void assert_values(const double *actual, int64_t n_actual, const double *expected, int64_t n_expected) {
+static void assert_values(const double *actual, int64_t n_actual, const double *expected,
+                          int64_t n_expected) {
     assert_int_equal(n_actual, n_expected);
     for (int64_t i = 0; i < n_expected; i++) {
         assert_true(fabs(actual[i] - expected[i]) <= 1e-12);
@@ -56,7 +57,8 @@ static void gaps_are_filled(void **state) {
         memcpy(values, cases[i].values, sizeof values);
         mz_series series = {.id = id, .values = values, .n_values = cases[i].n_values};
         mz_gap_report report = {-1, -1, -1};
-        mz_assert_ok(context_of(state), mz_series_fill(context_of(state), &series, cases[i].policy, &report));
+        mz_assert_ok(context_of(state),
+                     mz_series_fill(context_of(state), &series, cases[i].policy, &report));
         assert_values(values, series.n_values, cases[i].expected, cases[i].n_expected);
         assert_int_equal(report.n_leading, cases[i].report.n_leading);
         assert_int_equal(report.n_inner, cases[i].report.n_inner);
@@ -69,7 +71,8 @@ static void huge_gap_stays_finite(void **state) {
     double values[] = {-DBL_MAX, NAN, NAN, NAN, DBL_MAX};
     mz_series series = {.values = values, .n_values = 5};
     mz_gap_report report;
-    mz_assert_ok(context_of(state), mz_series_fill(context_of(state), &series, MZ_MISSING_LINEAR, &report));
+    mz_assert_ok(context_of(state),
+                 mz_series_fill(context_of(state), &series, MZ_MISSING_LINEAR, &report));
     for (int i = 1; i < 4; i++) {
         assert_true(fabs(values[i] / DBL_MAX - 0.5 * (i - 2)) <= 1e-15);
     }
@@ -80,7 +83,8 @@ static void missing_can_be_an_error(void **state) {
     double values[] = {1, 2, NAN, 4, NAN};
     mz_series series = {.id = id, .values = values, .n_values = 5};
     mz_gap_report report = {7, 7, 7};
-    assert_int_equal(mz_series_fill(context_of(state), &series, MZ_MISSING_ERROR, &report), MZ_ERR_ARG);
+    assert_int_equal(mz_series_fill(context_of(state), &series, MZ_MISSING_ERROR, &report),
+                     MZ_ERR_ARG);
     assert_string_equal(context_of(state)->error.message,
                         "series \"sales\": 2 of 5 values are missing, the first at position 3");
     assert_int_equal(series.n_values, 5);
@@ -100,7 +104,8 @@ static void known_statistics(void **state) {
 
 static void constant_series_have_scale_1(void **state) {
     (void)state;
-    const double constants[] = {0, 0.1, -3.7e-5, 1e300, DBL_MAX, -DBL_MAX, DBL_MIN, 5e-324, 123456.789};
+    const double constants[] = {0,        0.1,     -3.7e-5, 1e300,     DBL_MAX,
+                                -DBL_MAX, DBL_MIN, 5e-324,  123456.789};
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
         double values[7];
         for (int k = 0; k < 7; k++) {
@@ -112,7 +117,8 @@ static void constant_series_have_scale_1(void **state) {
     }
 }
 
-/* Mean and deviation follow a factor from one end of f64 to the other, and the scaled values stay what they are. */
+/* Mean and deviation follow a factor from one end of f64 to the other, and the scaled values stay
+ * what they are. */
 static void statistics_follow_any_magnitude(void **state) {
     (void)state;
     const double shape[] = {0.25, -1, 0.5, 1, 0.125, -0.75};

@@ -1,4 +1,5 @@
-/* Reading CSV: what is a header, an index, a number, a gap; and the one line said about each fault. */
+/* Reading CSV: what is a header, an index, a number, a gap; and the one line said about each fault.
+ */
 #include "tests/testing.h"
 
 #include <math.h>
@@ -46,7 +47,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-static mz_status open_text(mz_context *ctx, const char *text, size_t n_bytes, const char *columns, mz_series_reader **out) {
+static mz_status open_text(mz_context *ctx, const char *text, size_t n_bytes, const char *columns,
+                           mz_series_reader **out) {
     const mz_series_options options = {.columns = columns};
     return mz_series_open_memory(ctx, text, n_bytes, "t.csv", &options, out);
 }
@@ -66,7 +68,8 @@ static void assert_series(const mz_series *actual, const expected_series *expect
 static void run_good(mz_context *ctx, const good_case *cases, size_t n_cases) {
     for (size_t i = 0; i < n_cases; i++) {
         mz_series_reader *reader = NULL;
-        mz_assert_ok(ctx, open_text(ctx, cases[i].text, strlen(cases[i].text), cases[i].columns, &reader));
+        mz_assert_ok(
+            ctx, open_text(ctx, cases[i].text, strlen(cases[i].text), cases[i].columns, &reader));
         assert_int_equal(mz_series_count(reader), cases[i].n_series);
         int64_t n_values = 0;
         for (int64_t k = 0; k < cases[i].n_series; k++) {
@@ -90,7 +93,9 @@ static void run_good(mz_context *ctx, const good_case *cases, size_t n_cases) {
 static void run_bad(mz_context *ctx, const bad_case *cases, size_t n_cases) {
     for (size_t i = 0; i < n_cases; i++) {
         mz_series_reader *reader = NULL;
-        assert_int_equal(open_text(ctx, cases[i].text, strlen(cases[i].text), cases[i].columns, &reader), cases[i].status);
+        assert_int_equal(
+            open_text(ctx, cases[i].text, strlen(cases[i].text), cases[i].columns, &reader),
+            cases[i].status);
         assert_memory_equal(ctx->error.message, "t.csv: ", 7);
         assert_string_equal(ctx->error.message + 7, cases[i].message);
         assert_null(reader);
@@ -105,13 +110,23 @@ static void delimiters_and_line_ends(void **state) {
         {"\ty\n0\t1\n1\t\n2\t3\n", NULL, 1, {{"y", 3, {1, NAN, 3}}}},
         {"date,y\r\n2020,1\r\n2021,2\r\n", NULL, 1, {{"y", 2, {1, 2}}}},
         {"date,y\r2020,1\r2021,2", NULL, 1, {{"y", 2, {1, 2}}}},
-        {"\xef\xbb\xbf" "date,y\n2020,1\n", NULL, 1, {{"y", 1, {1}}}},
+        {"\xef\xbb\xbf"
+         "date,y\n2020,1\n",
+         NULL,
+         1,
+         {{"y", 1, {1}}}},
         {"\n\ndate,y\n\n2020,1\n   \n2021,2\n\n\n", NULL, 1, {{"y", 2, {1, 2}}}},
-        {"\"date\",\"a, \"\"b\"\"\"\n\"2020\",\"1\"\n\"2021\", \"2\" \n", NULL, 1, {{"a, \"b\"", 2, {1, 2}}}},
+        {"\"date\",\"a, \"\"b\"\"\"\n\"2020\",\"1\"\n\"2021\", \"2\" \n",
+         NULL,
+         1,
+         {{"a, \"b\"", 2, {1, 2}}}},
         {"ds,\"two\nlines\"\n2020,1\n", NULL, 1, {{"two\nlines", 1, {1}}}},
         {" date , y \n 2020 , 1 \n", NULL, 1, {{"y", 1, {1}}}},
         /* A decimal comma, and one delimiter more in the text than in the numbers. */
-        {"Datum;Wert\n01.02.2020;1,5\n02.02.2020;-2,25e1\n03.02.2020;7\n", NULL, 1, {{"Wert", 3, {1.5, -22.5, 7}}}},
+        {"Datum;Wert\n01.02.2020;1,5\n02.02.2020;-2,25e1\n03.02.2020;7\n",
+         NULL,
+         1,
+         {{"Wert", 3, {1.5, -22.5, 7}}}},
         {"1,5;2\n3,5;4\n", NULL, 2, {{"column 1", 2, {1.5, 3.5}}, {"column 2", 2, {2, 4}}}},
         {"date;a,b;c\n1;2;3\n", NULL, 2, {{"a,b", 1, {2}}, {"c", 1, {3}}}},
     };
@@ -136,7 +151,10 @@ static void headers_and_indices(void **state) {
         /* Tables with their index, as pandas writes them. */
         {",a\n0,2\n1,4\n", NULL, 1, {{"a", 2, {2, 4}}}},
         {",0,1\n0,2,5\n1,4,6\n", NULL, 2, {{"0", 2, {2, 4}}, {"1", 2, {5, 6}}}},
-        {",7,1\n0,2,5\n", NULL, 3, {{"column 1", 2, {NAN, 0}}, {"column 2", 2, {7, 2}}, {"column 3", 2, {1, 5}}}},
+        {",7,1\n0,2,5\n",
+         NULL,
+         3,
+         {{"column 1", 2, {NAN, 0}}, {"column 2", 2, {7, 2}}, {"column 3", 2, {1, 5}}}},
         {"a,,c\n1,2,3\n", NULL, 3, {{"a", 1, {1}}, {"column 2", 1, {2}}, {"c", 1, {3}}}},
         {"a,a\n1,2\n", NULL, 2, {{"a", 1, {1}}, {"a", 1, {2}}}},
         /* A delimiter at the end of each line, with values and without. */
@@ -151,13 +169,26 @@ static void headers_and_indices(void **state) {
 
 static void missing_values_and_numbers(void **state) {
     static const good_case cases[] = {
-        {"date,a\n1,\n2,NA\n3,n/a\n4,NaN\n5,NULL\n6,none\n", NULL, 1, {{"a", 6, {NAN, NAN, NAN, NAN, NAN, NAN}}}},
-        {"date,a,b\n1,2,-\n2,3,\n3,,\n", NULL, 2, {{"a", 3, {2, 3, NAN}}, {"b", 3, {NAN, NAN, NAN}}}},
+        {"date,a\n1,\n2,NA\n3,n/a\n4,NaN\n5,NULL\n6,none\n",
+         NULL,
+         1,
+         {{"a", 6, {NAN, NAN, NAN, NAN, NAN, NAN}}}},
+        {"date,a,b\n1,2,-\n2,3,\n3,,\n",
+         NULL,
+         2,
+         {{"a", 3, {2, 3, NAN}}, {"b", 3, {NAN, NAN, NAN}}}},
         {"y\n\"\"\n1\n", NULL, 1, {{"y", 2, {NAN, 1}}}},
-        {"date,a\n1,+1.5\n2,.5\n3,5.\n4,1e3\n5,-2.5E-1\n6,0\n", NULL, 1, {{"a", 6, {1.5, 0.5, 5, 1000, -0.25, 0}}}},
-        {"date,a\n1,1e308\n2,1e-400\n3,1.7976931348623157e308\n4,\" 7 \"\n", NULL, 1,
+        {"date,a\n1,+1.5\n2,.5\n3,5.\n4,1e3\n5,-2.5E-1\n6,0\n",
+         NULL,
+         1,
+         {{"a", 6, {1.5, 0.5, 5, 1000, -0.25, 0}}}},
+        {"date,a\n1,1e308\n2,1e-400\n3,1.7976931348623157e308\n4,\" 7 \"\n",
+         NULL,
+         1,
          {{"a", 4, {1e308, 0, 1.7976931348623157e308, 7}}}},
-        {"date,a\n1,0.1\n2,5.827000141143799\n3,123456789012345678901234567890\n", NULL, 1,
+        {"date,a\n1,0.1\n2,5.827000141143799\n3,123456789012345678901234567890\n",
+         NULL,
+         1,
          {{"a", 3, {0.1, 5.827000141143799, 123456789012345678901234567890.0}}}},
         /* 1e999 as a label is a label. */
         {"what,a\n1e999,1\nx,2\n", NULL, 1, {{"a", 2, {1, 2}}}},
@@ -184,14 +215,17 @@ static void columns_are_chosen(void **state) {
 
 static void wrong_columns_are_named(void **state) {
     static const bad_case cases[] = {
-        {"date,a,b\n1,2,3\n", "x", MZ_ERR_MISSING, "no column \"x\"; the file has \"date\", \"a\", \"b\""},
+        {"date,a,b\n1,2,3\n", "x", MZ_ERR_MISSING,
+         "no column \"x\"; the file has \"date\", \"a\", \"b\""},
         {"date,a\n1,2\n", "a,A", MZ_ERR_MISSING, "no column \"A\"; the file has \"date\", \"a\""},
-        {"1,2\n3,4\n", "y", MZ_ERR_MISSING, "no column \"y\"; the file has no header, its columns are \"column 1\", \"column 2\""},
+        {"1,2\n3,4\n", "y", MZ_ERR_MISSING,
+         "no column \"y\"; the file has no header, its columns are \"column 1\", \"column 2\""},
         {"date,a\n1,2\n", "#3", MZ_ERR_MISSING, "no column \"#3\"; the file has \"date\", \"a\""},
         {"date,a\n1,2\n", "#0", MZ_ERR_MISSING, "no column \"#0\"; the file has \"date\", \"a\""},
         {"date,a\n1,2\n", "#99999999999999999999", MZ_ERR_MISSING,
          "no column \"#99999999999999999999\"; the file has \"date\", \"a\""},
-        {"date,a,b,a\n1,2,3,4\n", "a", MZ_ERR_ARG, "columns 2 and 4 are both called \"a\"; choose one by its number, as #2"},
+        {"date,a,b,a\n1,2,3,4\n", "a", MZ_ERR_ARG,
+         "columns 2 and 4 are both called \"a\"; choose one by its number, as #2"},
     };
     run_bad(context_of(state), cases, sizeof cases / sizeof cases[0]);
     static const struct {
@@ -205,7 +239,9 @@ static void wrong_columns_are_named(void **state) {
     for (size_t i = 0; i < sizeof usage / sizeof usage[0]; i++) {
         mz_series_reader *reader = NULL;
         static const char text[] = "date,a,b\n1,2,3\n";
-        assert_int_equal(open_text(context_of(state), text, strlen(text), usage[i].columns, &reader), MZ_ERR_ARG);
+        assert_int_equal(
+            open_text(context_of(state), text, strlen(text), usage[i].columns, &reader),
+            MZ_ERR_ARG);
         assert_string_equal(context_of(state)->error.message, usage[i].message);
     }
 }
@@ -216,42 +252,71 @@ static void wrong_fields_are_named(void **state) {
         bad_case fault;
         const char *hint;
     } cases[] = {
-        {{"date,a,b\n1,2,3\n2,3,x y\n", NULL, MZ_ERR_FORMAT, "row 3, column \"b\": \"x y\" is not a number"}, hint},
+        {{"date,a,b\n1,2,3\n2,3,x y\n", NULL, MZ_ERR_FORMAT,
+          "row 3, column \"b\": \"x y\" is not a number"},
+         hint},
         {{"1,2\n3,oops\n", NULL, MZ_ERR_FORMAT, "row 2, column 2: \"oops\" is not a number"}, hint},
         {{"1,2\n3,oops\n", "#2", MZ_ERR_FORMAT, "row 2, column 2: \"oops\" is not a number"}, ""},
         {{"y\n1\nx\n", NULL, MZ_ERR_FORMAT, "row 3, column \"y\": \"x\" is not a number"}, ""},
-        {{"ds\n2020-01-01\n", NULL, MZ_ERR_FORMAT, "row 2, column \"ds\": \"2020-01-01\" is not a number"}, ""},
-        {{"Source,Year,Mean\ng,1850-01,1\n", NULL, MZ_ERR_FORMAT, "row 2, column \"Year\": \"1850-01\" is not a number"}, hint},
+        {{"ds\n2020-01-01\n", NULL, MZ_ERR_FORMAT,
+          "row 2, column \"ds\": \"2020-01-01\" is not a number"},
+         ""},
+        {{"Source,Year,Mean\ng,1850-01,1\n", NULL, MZ_ERR_FORMAT,
+          "row 2, column \"Year\": \"1850-01\" is not a number"},
+         hint},
         {{"date,a\n2020,1\n2021,2\n", "date,a", MZ_OK, NULL}, NULL},
-        {{"date,a\n2020-01,1\n", "date", MZ_ERR_FORMAT, "row 2, column \"date\": \"2020-01\" is not a number"}, ""},
+        {{"date,a\n2020-01,1\n", "date", MZ_ERR_FORMAT,
+          "row 2, column \"date\": \"2020-01\" is not a number"},
+         ""},
         /* Empty lines and quoted line ends: rows are counted as a spreadsheet counts them. */
-        {{"date,a\r\n\r\n\"2\n3\",1\r\n4,x\r\n", NULL, MZ_ERR_FORMAT, "row 4, column \"a\": \"x\" is not a number"}, hint},
-        {{"date,a\r\r1,1\r2,x", NULL, MZ_ERR_FORMAT, "row 4, column \"a\": \"x\" is not a number"}, hint},
+        {{"date,a\r\n\r\n\"2\n3\",1\r\n4,x\r\n", NULL, MZ_ERR_FORMAT,
+          "row 4, column \"a\": \"x\" is not a number"},
+         hint},
+        {{"date,a\r\r1,1\r2,x", NULL, MZ_ERR_FORMAT, "row 4, column \"a\": \"x\" is not a number"},
+         hint},
         /* What is no number. */
-        {{"date,a\n1,0x10\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"0x10\" is not a number"}, hint},
-        {{"date,a\n1,inf\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"inf\" is not a number"}, hint},
-        {{"date,a\n1,1e\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1e\" is not a number"}, hint},
-        {{"date,a\n1,.\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \".\" is not a number"}, hint},
-        {{"date,a\n1,1 2\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1 2\" is not a number"}, hint},
-        {{"date,a\n1,12%\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"12%\" is not a number"}, hint},
-        {{"date,a\n1,\"1,234\"\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1,234\" is not a number"}, hint},
-        {{"date;a\n1;1.234,5\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1.234,5\" is not a number"}, hint},
-        {{"date;a\n1;1.234\n2;5,5\n", NULL, MZ_ERR_FORMAT, "row 3, column \"a\": \"5,5\" is not a number"},
+        {{"date,a\n1,0x10\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"0x10\" is not a number"},
+         hint},
+        {{"date,a\n1,inf\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"inf\" is not a number"},
+         hint},
+        {{"date,a\n1,1e\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1e\" is not a number"},
+         hint},
+        {{"date,a\n1,.\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \".\" is not a number"},
+         hint},
+        {{"date,a\n1,1 2\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"1 2\" is not a number"},
+         hint},
+        {{"date,a\n1,12%\n", NULL, MZ_ERR_FORMAT, "row 2, column \"a\": \"12%\" is not a number"},
+         hint},
+        {{"date,a\n1,\"1,234\"\n", NULL, MZ_ERR_FORMAT,
+          "row 2, column \"a\": \"1,234\" is not a number"},
+         hint},
+        {{"date;a\n1;1.234,5\n", NULL, MZ_ERR_FORMAT,
+          "row 2, column \"a\": \"1.234,5\" is not a number"},
+         hint},
+        {{"date;a\n1;1.234\n2;5,5\n", NULL, MZ_ERR_FORMAT,
+          "row 3, column \"a\": \"5,5\" is not a number"},
          "; the decimal mark of row 2 is a point"},
         {{"1.5;2\n3;4,5\n", NULL, MZ_ERR_FORMAT, "row 2, column 2: \"4,5\" is not a number"},
          "; the decimal mark of row 1 is a point"},
         /* Numbers that do not fit. */
         {{"date,a\n1,2\n2,1e999\n", NULL, MZ_ERR_FORMAT,
-          "row 3, column \"a\": \"1e999\" is beyond the range of 64-bit floating point"}, ""},
+          "row 3, column \"a\": \"1e999\" is beyond the range of 64-bit floating point"},
+         ""},
         {{"-1e400,2\n1,2\n", NULL, MZ_ERR_FORMAT,
-          "row 1, column 1: \"-1e400\" is beyond the range of 64-bit floating point"}, ""},
+          "row 1, column 1: \"-1e400\" is beyond the range of 64-bit floating point"},
+         ""},
         /* A long value is cut, not in the middle of a letter. */
-        {{"date,a\n1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xa9\xc3\xa9\xc3\xa9\n", NULL, MZ_ERR_FORMAT,
-          "row 2, column \"a\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...\" is not a number"}, hint},
+        {{"date,a\n1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xa9\xc3\xa9\xc3\xa9\n", NULL,
+          MZ_ERR_FORMAT,
+          "row 2, column \"a\": \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...\" is not a "
+          "number"},
+         hint},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].fault.status == MZ_OK) {
-            const good_case good = {cases[i].fault.text, cases[i].fault.columns, 2,
+            const good_case good = {cases[i].fault.text,
+                                    cases[i].fault.columns,
+                                    2,
                                     {{"date", 2, {2020, 2021}}, {"a", 2, {1, 2}}}};
             run_good(context_of(state), &good, 1);
             continue;
@@ -274,18 +339,24 @@ static void wrong_files_are_named(void **state) {
         {"date,a\n1,2\n2\n", NULL, MZ_ERR_FORMAT, "row 3 has 1 fields, the first row has 2"},
         {"date,a\n1,2,3\n", "a", MZ_ERR_FORMAT, "row 2 has 3 fields, the first row has 2"},
         {"date,a\n1,\"2\n3,4\n", NULL, MZ_ERR_FORMAT, "row 2: a quoted field is not closed"},
-        {"\x7f" "ELF\x02\x01\x01,1\n", NULL, MZ_ERR_FORMAT,
+        {"\x7f"
+         "ELF\x02\x01\x01,1\n",
+         NULL, MZ_ERR_FORMAT,
          "binary contents (byte 0x02 at offset 4), expected CSV or JSON lines"},
-        {"\xff\xfe" "a", NULL, MZ_ERR_FORMAT, "is UTF-16 text, expected UTF-8"},
+        {"\xff\xfe"
+         "a",
+         NULL, MZ_ERR_FORMAT, "is UTF-16 text, expected UTF-8"},
     };
     run_bad(context_of(state), cases, sizeof cases / sizeof cases[0]);
     mz_series_reader *reader = NULL;
     assert_int_equal(open_text(context_of(state), "1,2\n3,\0", 7, NULL, &reader), MZ_ERR_FORMAT);
-    assert_string_equal(context_of(state)->error.message,
-                        "t.csv: binary contents (byte 0x00 at offset 6), expected CSV or JSON lines");
+    assert_string_equal(
+        context_of(state)->error.message,
+        "t.csv: binary contents (byte 0x00 at offset 6), expected CSV or JSON lines");
 }
 
-/* Rows, fields and line ends that lie across the pieces in which a file is read, and values across storage blocks. */
+/* Rows, fields and line ends that lie across the pieces in which a file is read, and values across
+ * storage blocks. */
 static void long_files_are_read_in_pieces(void **state) {
     enum { N_ROWS = 50000, ROW_BYTES = 40 };
     char *text = malloc((size_t)N_ROWS * ROW_BYTES + 64);
@@ -360,14 +431,17 @@ static void limits_hold(void **state) {
     memset(text, '1', n_quoted);
     text[0] = '"';
     assert_int_equal(open_text(context_of(state), text, n_quoted, NULL, &reader), MZ_ERR_LIMIT);
-    assert_string_equal(context_of(state)->error.message, "t.csv: row 1 is longer than 64 MiB (is a quote never closed?)");
+    assert_string_equal(context_of(state)->error.message,
+                        "t.csv: row 1 is longer than 64 MiB (is a quote never closed?)");
     free(text);
 }
 
 static void unreadable_files(void **state) {
     mz_series_reader *reader = NULL;
-    assert_int_equal(mz_series_open(context_of(state), "/nonexistent/x.csv", NULL, &reader), MZ_ERR_IO);
-    assert_string_equal(context_of(state)->error.message, "/nonexistent/x.csv: cannot open: No such file or directory");
+    assert_int_equal(mz_series_open(context_of(state), "/nonexistent/x.csv", NULL, &reader),
+                     MZ_ERR_IO);
+    assert_string_equal(context_of(state)->error.message,
+                        "/nonexistent/x.csv: cannot open: No such file or directory");
     assert_int_equal(mz_series_open(context_of(state), "/", NULL, &reader), MZ_ERR_IO);
     assert_string_equal(context_of(state)->error.message, "/: cannot read: Is a directory");
     assert_null(reader);
@@ -398,11 +472,14 @@ static void allocations_fail_cleanly(void **state) {
         mz_failing_allocator failing;
         const mz_allocator allocator = mz_failing_allocator_init(&failing, 0);
         mz_context ctx;
-        assert_int_equal(mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}), MZ_OK);
+        assert_int_equal(
+            mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}),
+            MZ_OK);
         const int64_t n_live_before = failing.n_live;
         failing.fail_at = failing.n_calls + fail_at;
         mz_series_reader *reader = NULL;
-        const mz_status status = mz_series_open_memory(&ctx, text, strlen(text), "t.csv", &options, &reader);
+        const mz_status status =
+            mz_series_open_memory(&ctx, text, strlen(text), "t.csv", &options, &reader);
         is_complete = failing.n_calls < failing.fail_at;
         assert_int_equal(status, is_complete ? MZ_OK : MZ_ERR_NOMEM);
         assert_true(is_complete == (reader != NULL));

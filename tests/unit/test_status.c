@@ -8,8 +8,9 @@
 
 static void names(void **state) {
     (void)state;
-    static const char *const expected[] = {"OK",     "ARG",     "SHAPE",       "DTYPE",  "NOMEM", "IO",
-                                           "FORMAT", "MISSING", "UNSUPPORTED", "DEVICE", "LIMIT"};
+    static const char *const expected[] = {"OK",          "ARG",    "SHAPE",  "DTYPE",
+                                           "NOMEM",       "IO",     "FORMAT", "MISSING",
+                                           "UNSUPPORTED", "DEVICE", "LIMIT"};
     for (int i = 0; i <= MZ_ERR_LIMIT; i++) {
         assert_string_equal(mz_status_name((mz_status)i), expected[i]);
     }
@@ -44,7 +45,8 @@ static void control_characters_are_replaced(void **state) {
 static void long_messages_are_cut(void **state) {
     (void)state;
     static char text[3 * MZ_ERROR_BYTES];
-    static const size_t sizes[] = {MZ_ERROR_BYTES - 2, MZ_ERROR_BYTES - 1, MZ_ERROR_BYTES, 2 * MZ_ERROR_BYTES};
+    static const size_t sizes[] = {MZ_ERROR_BYTES - 2, MZ_ERROR_BYTES - 1, MZ_ERROR_BYTES,
+                                   2 * MZ_ERROR_BYTES};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         memset(text, 'x', sizes[i]);
         text[sizes[i]] = '\0';

@@ -8,8 +8,8 @@
 #include "core/rng.h"
 #include "core/tensor.h"
 
-/* A 16-bit binary floating-point format; the conversions below follow IEEE 754's definition in f64, where every value
- * of both formats is exact. */
+/* A 16-bit binary floating-point format; the conversions below follow IEEE 754's definition in f64,
+ * where every value of both formats is exact. */
 typedef struct format {
     const char *name;
     int n_mantissa;
@@ -40,13 +40,15 @@ static double decode(const format *f, uint16_t h) {
     return sign * ldexp(mantissa + (1 << f->n_mantissa), exponent - f->bias - f->n_mantissa);
 }
 
-/* Nearest value, ties to the even pattern; by halving the range of positive patterns, whose values are in order. */
+/* Nearest value, ties to the even pattern; by halving the range of positive patterns, whose values
+ * are in order. */
 static uint16_t encode(const format *f, float x) {
     const double magnitude = fabs((double)x);
     const int infinity = max_exponent(f) << f->n_mantissa;
     const uint16_t sign = signbit(x) != 0 ? 0x8000 : 0;
     int low = 0;
-    int high = infinity; /* decode(low) <= magnitude; magnitude < decode(high), or high is infinity */
+    int high =
+        infinity; /* decode(low) <= magnitude; magnitude < decode(high), or high is infinity */
     while (high - low > 1) {
         const int middle = (low + high) / 2;
         if (decode(f, (uint16_t)middle) <= magnitude) {
@@ -57,7 +59,8 @@ static uint16_t encode(const format *f, float x) {
     }
     const double below = decode(f, (uint16_t)low);
     /* For rounding, infinity counts as the value that would follow the largest one. */
-    const double step = ldexp(1, (low >> f->n_mantissa > 0 ? low >> f->n_mantissa : 1) - f->bias - f->n_mantissa);
+    const double step =
+        ldexp(1, (low >> f->n_mantissa > 0 ? low >> f->n_mantissa : 1) - f->bias - f->n_mantissa);
     const double twice = 2 * (magnitude - below);
     const bool up = twice > step || (twice == step && low % 2 != 0);
     return (uint16_t)(sign | (up ? high : low));
@@ -85,11 +88,14 @@ static void every_pattern_round_trips(void **state) {
             const uint16_t back = f->from_f32(x);
             if (isnan(expected)) {
                 const int quiet = 1 << (f->n_mantissa - 1);
-                if (!isnan(x) || !isnan(f->to_f32(back)) || (back & quiet) == 0 || (back ^ h) >> 15 != 0) {
-                    fail_msg("%s: NaN 0x%04x became 0x%08x and 0x%04x", f->name, h, bits_of(x), back);
+                if (!isnan(x) || !isnan(f->to_f32(back)) || (back & quiet) == 0 ||
+                    (back ^ h) >> 15 != 0) {
+                    fail_msg("%s: NaN 0x%04x became 0x%08x and 0x%04x", f->name, h, bits_of(x),
+                             back);
                 }
             } else if ((double)x != expected || (signbit(x) != 0) != (h >= 0x8000) || back != h) {
-                fail_msg("%s: 0x%04x became %g and 0x%04x, expected %g", f->name, h, (double)x, back, expected);
+                fail_msg("%s: 0x%04x became %g and 0x%04x, expected %g", f->name, h, (double)x,
+                         back, expected);
             }
         }
     }
@@ -98,8 +104,8 @@ static void every_pattern_round_trips(void **state) {
 static void check_rounding(const format *f, float x) {
     const uint16_t actual = f->from_f32(x);
     if (isnan(x) ? !isnan(f->to_f32(actual)) : actual != encode(f, x)) {
-        fail_msg("%s: %a (0x%08x) became 0x%04x, expected 0x%04x", f->name, (double)x, bits_of(x), actual,
-                 encode(f, x));
+        fail_msg("%s: %a (0x%08x) became 0x%04x, expected 0x%04x", f->name, (double)x, bits_of(x),
+                 actual, encode(f, x));
     }
 }
 
@@ -135,8 +141,9 @@ static void rounds_any_float(void **state) {
                 check_rounding(&formats[k], float_of(words[w]));
             }
         }
-        static const uint32_t special[] = {0x7f800000u, 0xff800000u, 0x7f7fffffu, 0xff7fffffu, 0x00000001u,
-                                           0x80000001u, 0x00800000u, 0x007fffffu, 0x7f800001u, 0xffffffffu};
+        static const uint32_t special[] = {0x7f800000u, 0xff800000u, 0x7f7fffffu, 0xff7fffffu,
+                                           0x00000001u, 0x80000001u, 0x00800000u, 0x007fffffu,
+                                           0x7f800001u, 0xffffffffu};
         for (size_t i = 0; i < sizeof special / sizeof special[0]; i++) {
             check_rounding(&formats[k], float_of(special[i]));
         }
@@ -151,8 +158,9 @@ static void table_of_types(void **state) {
         int bytes;
         bool is_float;
     } expected[] = {
-        {MZ_DTYPE_F32, "f32", 4, true},  {MZ_DTYPE_F16, "f16", 2, true},  {MZ_DTYPE_BF16, "bf16", 2, true},
-        {MZ_DTYPE_I32, "i32", 4, false}, {MZ_DTYPE_I64, "i64", 8, false}, {MZ_DTYPE_U8, "u8", 1, false},
+        {MZ_DTYPE_F32, "f32", 4, true},   {MZ_DTYPE_F16, "f16", 2, true},
+        {MZ_DTYPE_BF16, "bf16", 2, true}, {MZ_DTYPE_I32, "i32", 4, false},
+        {MZ_DTYPE_I64, "i64", 8, false},  {MZ_DTYPE_U8, "u8", 1, false},
     };
     assert_int_equal(sizeof expected / sizeof expected[0], MZ_DTYPE_COUNT);
     for (size_t i = 0; i < MZ_DTYPE_COUNT; i++) {
@@ -271,10 +279,17 @@ static void products_of_sizes(void **state) {
         size_t a, b;
         bool ok;
     } cases[] = {
-        {0, 0, true}, {0, SIZE_MAX, true}, {SIZE_MAX, 0, true}, {1, SIZE_MAX, true}, {SIZE_MAX, 1, true},
-        {2, SIZE_MAX / 2, true}, {2, SIZE_MAX / 2 + 1, false}, {SIZE_MAX / 2 + 1, 2, false},
+        {0, 0, true},
+        {0, SIZE_MAX, true},
+        {SIZE_MAX, 0, true},
+        {1, SIZE_MAX, true},
+        {SIZE_MAX, 1, true},
+        {2, SIZE_MAX / 2, true},
+        {2, SIZE_MAX / 2 + 1, false},
+        {SIZE_MAX / 2 + 1, 2, false},
         {SIZE_MAX, SIZE_MAX, false},
-        {(size_t)1 << 32, ((size_t)1 << 32) - 1, true}, {(size_t)1 << 32, (size_t)1 << 32, false},
+        {(size_t)1 << 32, ((size_t)1 << 32) - 1, true},
+        {(size_t)1 << 32, (size_t)1 << 32, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t out = 42;

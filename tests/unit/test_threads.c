@@ -15,7 +15,8 @@
 
 enum { MAX_THREADS = 8 };
 
-/* What a run saw; `counts` is plain memory on purpose: a second visit would be a race for the sanitizer to find. */
+/* What a run saw; `counts` is plain memory on purpose: a second visit would be a race for the
+ * sanitizer to find. */
 typedef struct visits {
     unsigned char *counts; /* [n] */
     int64_t n;
@@ -32,7 +33,8 @@ static void visit(void *arg, int64_t begin, int64_t end, int thread) {
         return;
     }
     const bool whole = end - begin == v->grain || end == v->n;
-    if (atomic_fetch_add(&v->in_use[thread], 1) != 0 || begin % v->grain != 0 || end <= begin || end > v->n || !whole) {
+    if (atomic_fetch_add(&v->in_use[thread], 1) != 0 || begin % v->grain != 0 || end <= begin ||
+        end > v->n || !whole) {
         atomic_fetch_add(&v->n_errors, 1);
     }
     for (int64_t i = begin; i < end; i++) {
@@ -49,8 +51,8 @@ static void check_run(mz_pool *pool, int64_t n, int64_t grain) {
     assert_int_equal(atomic_load(&v.n_errors), 0);
     for (int64_t i = 0; i < n; i++) {
         if (counts[i] != 1) {
-            fail_msg("iteration %lld of %lld (grain %lld) ran %d times", (long long)i, (long long)n, (long long)grain,
-                     counts[i]);
+            fail_msg("iteration %lld of %lld (grain %lld) ran %d times", (long long)i, (long long)n,
+                     (long long)grain, counts[i]);
         }
     }
 }
@@ -101,7 +103,8 @@ static void no_pool_runs_here(void **state) {
     mz_pool_end(NULL);
 }
 
-/* Each run reads what the one before wrote: a chunk that ran late or a write not yet visible changes the sum. */
+/* Each run reads what the one before wrote: a chunk that ran late or a write not yet visible
+ * changes the sum. */
 typedef struct relay {
     int64_t cells[16];
 } relay;
@@ -138,7 +141,8 @@ static void many_tiny_runs(void **state) {
     mz_context_close(&ctx);
 }
 
-/* A chunk that waits, for at most 0.1 s, until another one runs too: two meet only on two threads. */
+/* A chunk that waits, for at most 0.1 s, until another one runs too: two meet only on two threads.
+ */
 typedef struct meeting {
     atomic_int n_inside;
     atomic_bool met;
@@ -193,7 +197,8 @@ static void workers_take_part(void **state) {
     mz_context_close(&ctx);
 }
 
-/* Sums that depend on the order of addition: equal bits for any number of threads, since a chunk has its own order. */
+/* Sums that depend on the order of addition: equal bits for any number of threads, since a chunk
+ * has its own order. */
 typedef struct sums {
     const float *values;
     float *out; /* one per chunk */
@@ -234,7 +239,8 @@ static void results_do_not_depend_on_threads(void **state) {
     mz_context_close(&ctx);
 }
 
-/* Several pools, each as large as the machine: threads lose their cores all the time, pools shrink and recover. */
+/* Several pools, each as large as the machine: threads lose their cores all the time, pools shrink
+ * and recover. */
 static void burn(void *arg, int64_t begin, int64_t end, int thread) {
     int64_t *out = arg;
     (void)thread;
@@ -354,8 +360,8 @@ static void note_signals(void *arg, int64_t begin, int64_t end, int thread) {
     (void)begin;
     (void)end;
     sigset_t blocked;
-    if (thread > 0 && (pthread_sigmask(SIG_BLOCK, NULL, &blocked) != 0 || sigismember(&blocked, SIGINT) != 1 ||
-                       sigismember(&blocked, SIGTERM) != 1)) {
+    if (thread > 0 && (pthread_sigmask(SIG_BLOCK, NULL, &blocked) != 0 ||
+                       sigismember(&blocked, SIGINT) != 1 || sigismember(&blocked, SIGTERM) != 1)) {
         atomic_fetch_add(n_open, 1);
     }
     (void)sched_yield();

@@ -14,7 +14,8 @@ typedef struct fixture {
 static int setup(void **state) {
     fixture *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}));
+    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &(mz_context_options){.n_threads = 1,
+                                                                         .isa = MZ_ISA_SCALAR}));
     f->list.ctx = &f->ctx;
     *state = f;
     return 0;
@@ -27,8 +28,8 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* Reads from memory of exactly the size, for the address sanitizer. With `copy` the first tensor's data
- * is put there. */
+/* Reads from memory of exactly the size, for the address sanitizer. With `copy` the first tensor's
+ * data is put there. */
 static mz_status read_bytes(fixture *f, const mz_bytes *b, size_t n, void *copy) {
     uint8_t *data = malloc(n > 0 ? n : 1);
     assert_non_null(data);
@@ -49,14 +50,15 @@ static void assert_refused(fixture *f, mz_bytes *b, mz_status expected, const ch
     const mz_status status = read_bytes(f, b, b->n, NULL);
     if (status != expected || strstr(f->ctx.error.message, part) == NULL ||
         strncmp(f->ctx.error.message, "FILE: ", 6) != 0) {
-        fail_msg("expected %s with \"%s\", got %s: %s", mz_status_name(expected), part, mz_status_name(status),
-                 f->ctx.error.message);
+        fail_msg("expected %s with \"%s\", got %s: %s", mz_status_name(expected), part,
+                 mz_status_name(status), f->ctx.error.message);
     }
     mz_weight_list_free(&f->list);
     mz_bytes_free(b);
 }
 
-/* An archive with a tensor "t" [2, 3] of bytes 4..9 of storage "0", and what tests change about it. */
+/* An archive with a tensor "t" [2, 3] of bytes 4..9 of storage "0", and what tests change about it.
+ */
 typedef struct parts {
     mz_bytes archive;
     mz_bytes directory;
@@ -68,8 +70,13 @@ typedef struct parts {
 static const uint8_t stored[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
 
 static parts begin(size_t n_stored) {
-    const mz_pickle_spec spec = {
-        .type = "ByteStorage", .key = "0", .n_stored = 10, .offset = 4, .shape = {2, 3}, .stride = {3, 1}, .n_dims = 2};
+    const mz_pickle_spec spec = {.type = "ByteStorage",
+                                 .key = "0",
+                                 .n_stored = 10,
+                                 .offset = 4,
+                                 .shape = {2, 3},
+                                 .stride = {3, 1},
+                                 .n_dims = 2};
     mz_bytes pickle = {0};
     mz_pickle_one(&pickle, "t", &spec);
     parts p = {.n_members = 3};
@@ -231,7 +238,8 @@ static void lying_members_are_refused(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         parts p = begin(sizeof stored);
-        put(&p.directory, record(cases[i].member) + cases[i].field, cases[i].value, cases[i].n_bytes);
+        put(&p.directory, record(cases[i].member) + cases[i].field, cases[i].value,
+            cases[i].n_bytes);
         mz_bytes b = finish(&p);
         assert_refused(f, &b, cases[i].status, cases[i].part);
     }
@@ -282,7 +290,8 @@ static void contents_that_are_no_checkpoint_are_refused(void **state) {
 
 static void a_pickle_that_calls_code_is_refused(void **state) {
     fixture *f = *state;
-    static const char pickle[] = "\x80\x02" "cos\nsystem\nX\x02\0\0\0ls\x85R.";
+    static const char pickle[] = "\x80\x02"
+                                 "cos\nsystem\nX\x02\0\0\0ls\x85R.";
     parts p = {.n_members = 1};
     (void)mz_zip_member(&p.archive, &p.directory, "m/data.pkl", pickle, sizeof pickle - 1);
     mz_bytes b = finish(&p);
@@ -292,7 +301,10 @@ static void a_pickle_that_calls_code_is_refused(void **state) {
 static void other_files_are_refused(void **state) {
     fixture *f = *state;
     mz_bytes b = {0};
-    mz_bytes_add(&b, "\x80\x02\x8a\nl\xfc\x9c" "F\xf9 j\xa8P\x19.", 15);
+    mz_bytes_add(&b,
+                 "\x80\x02\x8a\nl\xfc\x9c"
+                 "F\xf9 j\xa8P\x19.",
+                 15);
     assert_refused(f, &b, MZ_ERR_UNSUPPORTED, "format before PyTorch 1.6");
     mz_bytes_add(&b, "hello", 5);
     assert_refused(f, &b, MZ_ERR_FORMAT, "no zip archive ends in its 5 bytes");
@@ -316,7 +328,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(reads_zip64, setup, teardown),
         cmocka_unit_test_setup_teardown(lying_end_records_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(lying_members_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(contents_that_are_no_checkpoint_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(contents_that_are_no_checkpoint_are_refused, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_pickle_that_calls_code_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(other_files_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(every_truncation_is_refused, setup, teardown),

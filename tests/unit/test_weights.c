@@ -9,7 +9,8 @@
 static const char golden[] = MOEZOO_TESTS_DIR "/golden/time-moe";
 
 static void *open_context(mz_context *ctx) {
-    assert_int_equal(mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}), MZ_OK);
+    assert_int_equal(
+        mz_context_init(ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_SCALAR}), MZ_OK);
     return ctx;
 }
 
@@ -68,7 +69,9 @@ static void bf16_stays_bf16_in_the_map(void **state) {
     mz_context ctx;
     mz_failing_allocator counter;
     const mz_allocator allocator = mz_failing_allocator_init(&counter, 0);
-    assert_int_equal(mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}), MZ_OK);
+    assert_int_equal(
+        mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}),
+        MZ_OK);
     mz_weights *w = open_golden(&ctx, "tiny-bf16");
     const int64_t n_calls = counter.n_calls;
     mz_tensor t;
@@ -83,7 +86,8 @@ static void bf16_stays_bf16_in_the_map(void **state) {
 /* --- made ones --- */
 
 /* A safetensors file NAME in DIR: the header and n_body bytes 0, 1, 2, ... */
-static const char *write_safetensors(const char *dir, const char *name, const char *header, size_t n_body) {
+static const char *write_safetensors(const char *dir, const char *name, const char *header,
+                                     size_t n_body) {
     uint8_t data[4096] = {0};
     const size_t n = strlen(header);
     assert_true(8 + n + n_body <= sizeof data);
@@ -133,7 +137,8 @@ static void assert_refused(fixture *f, const char *path, mz_status expected, con
     mz_weights *w = NULL;
     const mz_status status = mz_weights_open(&f->ctx, path, &w);
     if (status != expected) {
-        fail_msg("expected %s, got %s: %s", mz_status_name(expected), mz_status_name(status), f->ctx.error.message);
+        fail_msg("expected %s, got %s: %s", mz_status_name(expected), mz_status_name(status),
+                 f->ctx.error.message);
     }
     assert_null(w);
     assert_message(f, part);
@@ -141,7 +146,9 @@ static void assert_refused(fixture *f, const char *path, mz_status expected, con
 
 static mz_weights *open_ab(fixture *f) {
     mz_weights *w = NULL;
-    mz_assert_ok(&f->ctx, mz_weights_open(&f->ctx, write_safetensors(f->dir, "m.safetensors", AB "  ", 12), &w));
+    mz_assert_ok(
+        &f->ctx,
+        mz_weights_open(&f->ctx, write_safetensors(f->dir, "m.safetensors", AB "  ", 12), &w));
     return w;
 }
 
@@ -170,7 +177,8 @@ static void deviations_are_named_together(void **state) {
     mz_assert_ok(&f->ctx, mz_weights_get(w, "x", (int64_t[]){1, 2}, 2, &t));
     mz_assert_ok(&f->ctx, mz_weights_get(w, "y", (int64_t[]){1, 2}, 2, &t));
     assert_int_equal(mz_weights_finish(w), MZ_ERR_MISSING);
-    assert_message(f, "2 missing: x, y; 1 other than expected: a is f32 [2, 1], expected f32, f16 or bf16 [1, 2] (in ");
+    assert_message(f, "2 missing: x, y; 1 other than expected: a is f32 [2, 1], expected f32, f16 "
+                      "or bf16 [1, 2] (in ");
     assert_message(f, "; 1 that the model does not have: b");
     mz_assert_ok(&f->ctx, mz_weights_get(w, "b", (int64_t[]){1}, 1, &t));
     assert_int_equal(t.n_dims, 0);
@@ -199,12 +207,15 @@ static void unaligned_data_is_copied_once(void **state) {
     mz_failing_allocator counter;
     const mz_allocator allocator = mz_failing_allocator_init(&counter, 0);
     mz_context ctx;
-    assert_int_equal(mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}), MZ_OK);
+    assert_int_equal(
+        mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}),
+        MZ_OK);
     for (size_t pad = 0; pad < 8; pad++) {
         char header[512];
         (void)snprintf(header, sizeof header, "%s%.*s", AB, (int)pad, "        ");
         mz_weights *w = NULL;
-        mz_assert_ok(&ctx, mz_weights_open(&ctx, write_safetensors(f->dir, "m.safetensors", header, 12), &w));
+        mz_assert_ok(&ctx, mz_weights_open(
+                               &ctx, write_safetensors(f->dir, "m.safetensors", header, 12), &w));
         const bool aligned = (8 + strlen(header)) % 4 == 0;
         mz_tensor t[3];
         const int64_t before = counter.n_calls;
@@ -230,7 +241,9 @@ static void a_failed_copy_is_no_missing_tensor(void **state) {
     mz_failing_allocator counter;
     const mz_allocator allocator = mz_failing_allocator_init(&counter, 0);
     mz_context ctx;
-    assert_int_equal(mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}), MZ_OK);
+    assert_int_equal(
+        mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}),
+        MZ_OK);
     mz_weights *w = NULL;
     mz_assert_ok(&ctx, mz_weights_open(&ctx, path, &w));
     counter.fail_at = counter.n_calls + 1;
@@ -269,16 +282,22 @@ static void listing_does_not_ask(void **state) {
 
 static void unusable_paths_are_refused(void **state) {
     fixture *f = *state;
-    assert_refused(f, "/nowhere/model.safetensors", MZ_ERR_IO, "/nowhere/model.safetensors: cannot open: No such file");
-    assert_refused(f, f->dir, MZ_ERR_MISSING, "no weights in this folder, expected model.safetensors, ");
+    assert_refused(f, "/nowhere/model.safetensors", MZ_ERR_IO,
+                   "/nowhere/model.safetensors: cannot open: No such file");
+    assert_refused(f, f->dir, MZ_ERR_MISSING,
+                   "no weights in this folder, expected model.safetensors, ");
     assert_refused(f, mz_write_file(f->dir, "m.txt", "x", 1), MZ_ERR_UNSUPPORTED,
                    "m.txt: is no checkpoint by its name");
-    assert_refused(f, mz_write_file(f->dir, "m.bin", "", 0), MZ_ERR_FORMAT, "m.bin: is no PyTorch file");
+    assert_refused(f, mz_write_file(f->dir, "m.bin", "", 0), MZ_ERR_FORMAT,
+                   "m.bin: is no PyTorch file");
     assert_refused(f, mz_write_file(f->dir, "m.safetensors", "", 0), MZ_ERR_FORMAT,
                    "m.safetensors: 0 bytes are too few");
-    static const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0127\nsize 226760264\n";
-    assert_refused(f, mz_write_file(f->dir, "m.safetensors", lfs, sizeof lfs - 1), MZ_ERR_FORMAT, "Git LFS pointer");
-    assert_refused(f, mz_write_file(f->dir, "m.bin", lfs, sizeof lfs - 1), MZ_ERR_FORMAT, "Git LFS pointer");
+    static const char lfs[] =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0127\nsize 226760264\n";
+    assert_refused(f, mz_write_file(f->dir, "m.safetensors", lfs, sizeof lfs - 1), MZ_ERR_FORMAT,
+                   "Git LFS pointer");
+    assert_refused(f, mz_write_file(f->dir, "m.bin", lfs, sizeof lfs - 1), MZ_ERR_FORMAT,
+                   "Git LFS pointer");
 }
 
 static void the_first_of_a_folder_is_taken(void **state) {
@@ -323,16 +342,22 @@ static void hostile_indexes_are_refused(void **state) {
         {"{\"weight_map\":{\"a\":1}}", MZ_ERR_FORMAT, "the file of tensor a is no string"},
         {"{\"weight_map\":{\"a\":\"\"}}", MZ_ERR_FORMAT, "expected a name without folders"},
         {"{\"weight_map\":{\"a\":\"..\"}}", MZ_ERR_FORMAT, "expected a name without folders"},
-        {"{\"weight_map\":{\"a\":\"../1.safetensors\"}}", MZ_ERR_FORMAT, "file \"../1.safetensors\" of tensor a"},
-        {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", MZ_ERR_FORMAT, "expected a name without folders"},
-        {"{\"weight_map\":{\"a\":\"x\\\\1.safetensors\"}}", MZ_ERR_FORMAT, "expected a name without folders"},
-        {"{\"weight_map\":{\"a\":\"none.safetensors\"}}", MZ_ERR_MISSING, "its file none.safetensors does not exist"},
+        {"{\"weight_map\":{\"a\":\"../1.safetensors\"}}", MZ_ERR_FORMAT,
+         "file \"../1.safetensors\" of tensor a"},
+        {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", MZ_ERR_FORMAT,
+         "expected a name without folders"},
+        {"{\"weight_map\":{\"a\":\"x\\\\1.safetensors\"}}", MZ_ERR_FORMAT,
+         "expected a name without folders"},
+        {"{\"weight_map\":{\"a\":\"none.safetensors\"}}", MZ_ERR_MISSING,
+         "its file none.safetensors does not exist"},
         {"{\"weight_map\":{\"a\":\"notes.txt\"}}", MZ_ERR_UNSUPPORTED, "no checkpoint by its name"},
-        {"{\"weight_map\":{\"a\":\"1.safetensors\",\"a\":\"1.safetensors\"}}", MZ_ERR_FORMAT, "duplicate object key"},
+        {"{\"weight_map\":{\"a\":\"1.safetensors\",\"a\":\"1.safetensors\"}}", MZ_ERR_FORMAT,
+         "duplicate object key"},
         {"{\"weight_map\":{\"b\":\"1.safetensors\"}}", MZ_ERR_FORMAT,
          "tensor b should be in 1.safetensors, which lacks it"},
-        {"{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", MZ_ERR_FORMAT,
-         "tensor b should be in 1.safetensors"},
+        {"{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"1.safetensors\",\"c\":\"2.safetensors\"}"
+         "}",
+         MZ_ERR_FORMAT, "tensor b should be in 1.safetensors"},
         {"{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"3.safetensors\"}}", MZ_ERR_FORMAT,
          "tensor a is there twice, in "},
     };
@@ -372,7 +397,8 @@ static mz_status use(mz_context *ctx, const char *path) {
 
 static void every_failed_allocation_is_clean(void **state) {
     fixture *f = *state;
-    static const char *const names[] = {"tiny", "tiny-sharded", "tiny-bin", "tiny-bin-sharded", NULL};
+    static const char *const names[] = {"tiny", "tiny-sharded", "tiny-bin", "tiny-bin-sharded",
+                                        NULL};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[1024]; /* the last is one whose tensors are copied */
         (void)snprintf(path, sizeof path, "%s/%s", golden, names[i] != NULL ? names[i] : "");
@@ -380,7 +406,8 @@ static void every_failed_allocation_is_clean(void **state) {
             const char *pad = strlen(AB) % 4 == 0 ? " " : "";
             char header[512];
             (void)snprintf(header, sizeof header, "%s%s", AB, pad);
-            (void)snprintf(path, sizeof path, "%s", write_safetensors(f->dir, "m.safetensors", header, 12));
+            (void)snprintf(path, sizeof path, "%s",
+                           write_safetensors(f->dir, "m.safetensors", header, 12));
         }
         mz_status status = MZ_ERR_NOMEM;
         int64_t k = 0;

@@ -4,12 +4,21 @@
 
 static mz_matrix matrix_of_linear(const mz_linear *w) {
     const mz_tensor *t = &w->weight;
-    return (mz_matrix){.data = t->data, .dtype = t->dtype, .precision = w->precision, .d_out = t->shape[0], .d_in = t->shape[1],
-                       .ld = t->ld, .bias = w->bias.n_dims > 0 ? w->bias.data : NULL};
+    return (mz_matrix){.data = t->data,
+                       .dtype = t->dtype,
+                       .precision = w->precision,
+                       .d_out = t->shape[0],
+                       .d_in = t->shape[1],
+                       .ld = t->ld,
+                       .bias = w->bias.n_dims > 0 ? w->bias.data : NULL};
 }
 
 static mz_matrix matrix_of_bank(const mz_linear_bank *bank) {
-    return (mz_matrix){.dtype = bank->dtype, .precision = bank->precision, .d_out = bank->d_out, .d_in = bank->d_in, .ld = bank->ld};
+    return (mz_matrix){.dtype = bank->dtype,
+                       .precision = bank->precision,
+                       .d_out = bank->d_out,
+                       .d_in = bank->d_in,
+                       .ld = bank->ld};
 }
 
 static mz_row_source all_rows(const mz_tensor *x) {
@@ -18,16 +27,22 @@ static mz_row_source all_rows(const mz_tensor *x) {
 
 /* The token of each sorted row. */
 static mz_row_source routed_rows(const mz_tensor *x, const mz_routing *routing) {
-    return (mz_row_source){.x = x->data, .ld = x->ld, .index = routing->row_index, .divisor = routing->top_k};
+    return (mz_row_source){
+        .x = x->data, .ld = x->ld, .index = routing->row_index, .divisor = routing->top_k};
 }
 
 mz_status mz_cpu_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w) {
-    const mz_product_set set = {.out = matrix_of_linear(w), .n_experts = 1, .n_rows = x->shape[0], .source = all_rows(x), .y = y};
+    const mz_product_set set = {.out = matrix_of_linear(w),
+                                .n_experts = 1,
+                                .n_rows = x->shape[0],
+                                .source = all_rows(x),
+                                .y = y};
     return mz_products_run(s, &set, 1);
 }
 
-mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear_bank *bank,
-                                const mz_routing *routing, bool gather) {
+mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_linear_bank *bank, const mz_routing *routing,
+                                bool gather) {
     const mz_product_set set = {
         .out = matrix_of_bank(bank),
         .out_data = bank->data,
@@ -52,12 +67,14 @@ static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_g
     };
 }
 
-mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn) {
+mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                           const mz_gated_ffn *ffn) {
     const mz_product_set set = ffn_set(y, x, ffn);
     return mz_products_run(s, &set, 1);
 }
 
-static mz_product_set expert_set(const mz_tensor *expert_out, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing) {
+static mz_product_set expert_set(const mz_tensor *expert_out, const mz_tensor *x, const mz_moe *moe,
+                                 const mz_routing *routing) {
     return (mz_product_set){
         .gate = matrix_of_bank(&moe->w_gate),
         .up = matrix_of_bank(&moe->w_up),
@@ -73,7 +90,8 @@ static mz_product_set expert_set(const mz_tensor *expert_out, const mz_tensor *x
     };
 }
 
-static mz_status run_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing) {
+static mz_status run_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                         const mz_routing *routing) {
     const int64_t n = x->shape[0];
     mz_tensor expert_out;
     mz_tensor shared_out = {0};
@@ -90,13 +108,16 @@ static mz_status run_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
     MZ_TRY(mz_stream_take(s, n, x->shape[1], "shared expert output", &shared_out));
     MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
     MZ_TRY(mz_cpu_linear(s, &shared_logit, x, &moe->shared_gate));
-    /* The shared expert's segments are the longest: first, so that no thread waits for one at the end. */
-    const mz_product_set sets[MZ_PRODUCT_SETS] = {ffn_set(&shared_out, x, &moe->shared), expert_set(&expert_out, x, moe, routing)};
+    /* The shared expert's segments are the longest: first, so that no thread waits for one at the
+     * end. */
+    const mz_product_set sets[MZ_PRODUCT_SETS] = {ffn_set(&shared_out, x, &moe->shared),
+                                                  expert_set(&expert_out, x, moe, routing)};
     MZ_TRY(mz_products_run(s, sets, MZ_PRODUCT_SETS));
     return s->backend->combine(s, y, &expert_out, routing, &shared_out, &shared_logit);
 }
 
-mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing) {
+mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                     const mz_routing *routing) {
     const size_t mark = mz_arena_mark(&s->arena);
     const mz_status status = run_moe(s, y, x, moe, routing);
     mz_arena_release(&s->arena, mark);
@@ -119,7 +140,8 @@ static size_t moe_scratch(const mz_stream *s, const mz_op_size *size) {
         {.n_rows = n_slots, .d_in = size->d_in, .d_ff = size->d_ff, .n_experts = size->n_experts},
         {.n_rows = n, .d_in = size->d_in, .d_ff = size->d_ff_shared, .n_experts = 1},
     };
-    const size_t outputs = matrix_bytes(n_slots, size->d_in) + matrix_bytes(n, size->d_in) + matrix_bytes(n, 1);
+    const size_t outputs =
+        matrix_bytes(n_slots, size->d_in) + matrix_bytes(n, size->d_in) + matrix_bytes(n, 1);
     const size_t routing = mz_products_scratch(s, &router, 1);
     const size_t experts = mz_products_scratch(s, sets, size->d_ff_shared > 0 ? 2 : 1);
     return outputs + (experts > routing ? experts : routing);
@@ -127,13 +149,20 @@ static size_t moe_scratch(const mz_stream *s, const mz_op_size *size) {
 
 size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
     const mz_product_size product = {.n_rows = size->n_rows, .d_in = size->d_in, .n_experts = 1};
-    const mz_product_size grouped = {.n_rows = size->n_rows, .d_in = size->d_in, .n_experts = size->n_experts};
-    const mz_product_size ffn = {.n_rows = size->n_rows, .d_in = size->d_in, .d_ff = size->d_ff, .n_experts = 1};
+    const mz_product_size grouped = {
+        .n_rows = size->n_rows, .d_in = size->d_in, .n_experts = size->n_experts};
+    const mz_product_size ffn = {
+        .n_rows = size->n_rows, .d_in = size->d_in, .d_ff = size->d_ff, .n_experts = 1};
     switch (op) {
-    case MZ_OP_LINEAR: return mz_products_scratch(s, &product, 1);
-    case MZ_OP_GROUPED_LINEAR: return mz_products_scratch(s, &grouped, 1);
-    case MZ_OP_GATED_FFN: return mz_products_scratch(s, &ffn, 1);
-    case MZ_OP_MOE: return moe_scratch(s, size);
-    default: return 0;
+    case MZ_OP_LINEAR:
+        return mz_products_scratch(s, &product, 1);
+    case MZ_OP_GROUPED_LINEAR:
+        return mz_products_scratch(s, &grouped, 1);
+    case MZ_OP_GATED_FFN:
+        return mz_products_scratch(s, &ffn, 1);
+    case MZ_OP_MOE:
+        return moe_scratch(s, size);
+    default:
+        return 0;
     }
 }

@@ -1,16 +1,20 @@
-/* The CPU backend's matrix products: linear, grouped linear, and the fused gated feed-forward and mixture of experts.
+/* The CPU backend's matrix products: linear, grouped linear, and the fused gated feed-forward and
+ * mixture of experts.
  *
- * Contracts of the ops stand in core/ops.h; these are their implementations for host memory, run on the context's
- * threads with the kernels of its instruction set. Weights are f32, f16 or bf16 and are read as they are stored: no
- * second copy exists. With MZ_PRECISION_F32 results lie within 1e-6 (relative L2) of exact sums for any of these types;
- * with MZ_PRECISION_BF16 inputs and weights are rounded to bf16, to nearest, and summed in f32.
+ * Contracts of the ops stand in core/ops.h; these are their implementations for host memory, run on
+ * the context's threads with the kernels of its instruction set. Weights are f32, f16 or bf16 and
+ * are read as they are stored: no second copy exists. With MZ_PRECISION_F32 results lie within 1e-6
+ * (relative L2) of exact sums for any of these types; with MZ_PRECISION_BF16 inputs and weights are
+ * rounded to bf16, to nearest, and summed in f32.
  *
- * Each output is a pure function of its row of x and of the weights: its bits depend neither on the other rows of a
- * call, nor on the op it is part of, nor on the number of threads. They do depend on the instruction set. On AMX
- * subnormal parts count as zero. A finite input never becomes NaN by itself; one that is infinite may.
+ * Each output is a pure function of its row of x and of the weights: its bits depend neither on the
+ * other rows of a call, nor on the op it is part of, nor on the number of threads. They do depend
+ * on the instruction set. On AMX subnormal parts count as zero. A finite input never becomes NaN by
+ * itself; one that is infinite may.
  *
- * Scratch comes from the stream's arena and goes back at the end of the op, kept activations or not.
- * Errors: LIMIT when it does not fit; UNSUPPORTED where one x meets matrices of two precisions (w_gate and w_up). */
+ * Scratch comes from the stream's arena and goes back at the end of the op, kept activations or
+ * not. Errors: LIMIT when it does not fit; UNSUPPORTED where one x meets matrices of two precisions
+ * (w_gate and w_up). */
 #ifndef MZ_CORE_OPS_CPU_CPU_LINEAR_H
 #define MZ_CORE_OPS_CPU_CPU_LINEAR_H
 
@@ -24,18 +28,21 @@ extern "C" {
 
 mz_status mz_cpu_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 
-mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear_bank *bank,
-                                const mz_routing *routing, bool gather);
+mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
 /* The hidden activations of a few rows at a time never leave the second-level cache. */
-mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn);
+mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                           const mz_gated_ffn *ffn);
 
-/* Routed and shared experts are shared out among the threads together. Routing, dispatch and combination are the
- * stream's backend's own, so that the result equals the composed one bit by bit. */
-mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe, const mz_routing *routing);
+/* Routed and shared experts are shared out among the threads together. Routing, dispatch and
+ * combination are the stream's backend's own, so that the result equals the composed one bit by
+ * bit. */
+mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
+                     const mz_routing *routing);
 
-/* Bytes that the op takes from the arena at most, for any routing, weight type and precision; 0 for ops that are not
- * in this file. Linear in n_rows, the number of threads and the widths. */
+/* Bytes that the op takes from the arena at most, for any routing, weight type and precision; 0 for
+ * ops that are not in this file. Linear in n_rows, the number of threads and the widths. */
 size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
 #ifdef __cplusplus

@@ -6,15 +6,18 @@
 #include "core/threads.h"
 
 enum {
-    SEGMENT_BYTES = 1 << 20,  /* packed rows of a segment: half of a usual second-level cache */
-    CHUNKS_PER_THREAD = 4,    /* enough for the last chunk to be short beside the whole */
-    CHUNK_WORK = 1 << 20,     /* least work of a chunk: weights times rows; about 2 us with the fastest kernels */
-    ROWS_PER_READ = 64,       /* reading a weight from memory takes as long as multiplying it with this many rows */
-    PACK_COST = 64,           /* packing a value takes as long as this many products */
+    SEGMENT_BYTES = 1 << 20, /* packed rows of a segment: half of a usual second-level cache */
+    CHUNKS_PER_THREAD = 4,   /* enough for the last chunk to be short beside the whole */
+    CHUNK_WORK =
+        1
+        << 20, /* least work of a chunk: weights times rows; about 2 us with the fastest kernels */
+    ROWS_PER_READ =
+        64, /* reading a weight from memory takes as long as multiplying it with this many rows */
+    PACK_COST = 64, /* packing a value takes as long as this many products */
 };
 
-/* Stages of a segment. With few segments each stage is shared out among the threads; with many a thread takes a whole
- * segment through all of them. */
+/* Stages of a segment. With few segments each stage is shared out among the threads; with many a
+ * thread takes a whole segment through all of them. */
 typedef enum stage { STAGE_PACK = 0, STAGE_HIDDEN, STAGE_OUT, STAGE_COUNT } stage;
 
 typedef struct segment {
@@ -30,9 +33,9 @@ typedef struct product_job {
     segment *segments;
     int64_t n_segments;
     stage stage;
-    uint8_t *scratch;       /* [n_threads] of thread_bytes, the kernels' */
+    uint8_t *scratch; /* [n_threads] of thread_bytes, the kernels' */
     size_t thread_bytes;
-    uint8_t *own;           /* [n_threads] of own_bytes, packed rows of the segment that a thread works on */
+    uint8_t *own; /* [n_threads] of own_bytes, packed rows of the segment that a thread works on */
     size_t own_bytes;
 } product_job;
 
@@ -54,15 +57,20 @@ static size_t align_64(size_t bytes) {
 
 const mz_product_kernels *mz_product_kernels_for(mz_isa isa) {
     switch (isa) {
-    case MZ_ISA_AMX: return &mz_product_kernels_amx;
+    case MZ_ISA_AMX:
+        return &mz_product_kernels_amx;
     case MZ_ISA_AVX512_BF16:
-    case MZ_ISA_AVX512: return &mz_product_kernels_avx512;
-    case MZ_ISA_AVX2: return &mz_product_kernels_avx2;
-    default: return &mz_product_kernels_scalar;
+    case MZ_ISA_AVX512:
+        return &mz_product_kernels_avx512;
+    case MZ_ISA_AVX2:
+        return &mz_product_kernels_avx2;
+    default:
+        return &mz_product_kernels_scalar;
     }
 }
 
-size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width, mz_precision precision) {
+size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width,
+                       mz_precision precision) {
     const int64_t rows = ceil_div(n_rows, kernels->row_step) * kernels->row_step;
     const int64_t columns = ceil_div(width, kernels->width_step) * kernels->width_step;
     return align_64((size_t)rows * (size_t)columns * (size_t)kernels->value_bytes[precision]);
@@ -90,7 +98,8 @@ static size_t hidden_bytes(const mz_product_kernels *k, const mz_product_set *se
 /* Most rows of a segment of which 32 take `step_bytes`. */
 static int64_t rows_limit(size_t step_bytes) {
     const int64_t n_steps = (int64_t)(SEGMENT_BYTES / step_bytes);
-    return MZ_SEGMENT_ROW_STEP * min_i64(max_i64(n_steps, 1), MZ_SEGMENT_ROWS / MZ_SEGMENT_ROW_STEP);
+    return MZ_SEGMENT_ROW_STEP *
+           min_i64(max_i64(n_steps, 1), MZ_SEGMENT_ROWS / MZ_SEGMENT_ROW_STEP);
 }
 
 static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t expert) {
@@ -105,24 +114,30 @@ static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t 
 
 static mz_packed packed_x(const segment *g) {
     const mz_matrix *w = first_matrix(g->set);
-    return (mz_packed){.data = g->x, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
+    return (mz_packed){
+        .data = g->x, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
 }
 
 static mz_packed packed_hidden(const segment *g) {
     const mz_matrix *w = &g->set->out;
-    return (mz_packed){.data = g->hidden, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
+    return (mz_packed){
+        .data = g->hidden, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
 }
 
 /* Packing goes by rows, products by panels. */
 static int64_t n_items(const segment *g, stage st) {
     switch (st) {
-    case STAGE_PACK: return ceil_div(g->n_rows, MZ_SEGMENT_ROW_STEP);
-    case STAGE_HIDDEN: return is_ffn(g->set) ? ceil_div(g->set->gate.d_out, MZ_PANEL) : 0;
-    default: return ceil_div(g->set->out.d_out, MZ_PANEL);
+    case STAGE_PACK:
+        return ceil_div(g->n_rows, MZ_SEGMENT_ROW_STEP);
+    case STAGE_HIDDEN:
+        return is_ffn(g->set) ? ceil_div(g->set->gate.d_out, MZ_PANEL) : 0;
+    default:
+        return ceil_div(g->set->out.d_out, MZ_PANEL);
     }
 }
 
-static void run_stage(const product_job *job, const segment *g, stage st, int64_t begin, int64_t end, int thread) {
+static void run_stage(const product_job *job, const segment *g, stage st, int64_t begin,
+                      int64_t end, int thread) {
     const mz_product_set *set = g->set;
     void *scratch = job->scratch + (size_t)thread * job->thread_bytes;
     const mz_packed x = packed_x(g);
@@ -130,14 +145,16 @@ static void run_stage(const product_job *job, const segment *g, stage st, int64_
     if (st == STAGE_PACK) {
         mz_row_source source = set->source;
         source.first = g->first;
-        job->kernels->pack(&x, &source, begin * MZ_SEGMENT_ROW_STEP, min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
+        job->kernels->pack(&x, &source, begin * MZ_SEGMENT_ROW_STEP,
+                           min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
     } else if (st == STAGE_HIDDEN) {
         const mz_matrix gate = matrix_of(&set->gate, set->gate_data, g->expert);
         const mz_matrix up = matrix_of(&set->up, set->up_data, g->expert);
         job->kernels->gate_up(&gate, &up, begin, end, &x, &hidden, scratch);
     } else {
         const mz_matrix out = matrix_of(&set->out, set->out_data, g->expert);
-        job->kernels->product(&out, begin, end, is_ffn(set) ? &hidden : &x, mz_tensor_f32(set->y, g->first), set->y->ld, scratch);
+        job->kernels->product(&out, begin, end, is_ffn(set) ? &hidden : &x,
+                              mz_tensor_f32(set->y, g->first), set->y->ld, scratch);
     }
 }
 
@@ -175,14 +192,19 @@ static int64_t max_segments(int64_t n_rows, int32_t n_experts) {
 }
 
 /* Cuts n_rows rows of one expert evenly. */
-static void cut(product_job *job, const mz_product_set *set, int32_t expert, int64_t first, int64_t n_rows) {
+static void cut(product_job *job, const mz_product_set *set, int32_t expert, int64_t first,
+                int64_t n_rows) {
     const mz_product_kernels *k = job->kernels;
-    const size_t step_bytes = x_bytes(k, set, MZ_SEGMENT_ROW_STEP) + hidden_bytes(k, set, MZ_SEGMENT_ROW_STEP);
+    const size_t step_bytes =
+        x_bytes(k, set, MZ_SEGMENT_ROW_STEP) + hidden_bytes(k, set, MZ_SEGMENT_ROW_STEP);
     const int64_t n_parts = ceil_div(n_rows, rows_limit(step_bytes));
-    const int64_t step = n_parts > 0 ? ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP) * MZ_SEGMENT_ROW_STEP : 1;
+    const int64_t step =
+        n_parts > 0 ? ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP) * MZ_SEGMENT_ROW_STEP
+                    : 1;
     for (int64_t i = 0; i < n_rows; i += step) {
         segment *g = &job->segments[job->n_segments];
-        *g = (segment){.set = set, .expert = expert, .first = first + i, .n_rows = min_i64(step, n_rows - i)};
+        *g = (segment){
+            .set = set, .expert = expert, .first = first + i, .n_rows = min_i64(step, n_rows - i)};
         for (int st = 0; st < STAGE_COUNT && job->n_segments > 0; st++) {
             g->items_before[st] = g[-1].items_before[st] + n_items(&g[-1], (stage)st);
         }
@@ -201,7 +223,8 @@ static void cut_set(product_job *job, const mz_product_set *set) {
     }
 }
 
-/* A chunk is worth a thread's while, and there are enough of them. Rows count as ROWS_PER_READ where memory is slower. */
+/* A chunk is worth a thread's while, and there are enough of them. Rows count as ROWS_PER_READ
+ * where memory is slower. */
 static void run_shared_stage(mz_stream *s, product_job *job, stage st) {
     const segment *last = &job->segments[job->n_segments - 1];
     const int64_t n = last->items_before[st] + n_items(last, st);
@@ -216,7 +239,8 @@ static void run_shared_stage(mz_stream *s, product_job *job, stage st) {
         const int64_t least = ceil_div(CHUNK_WORK, work / n + 1);
         const int64_t even = n / ((int64_t)mz_pool_n_threads(s->ctx->pool) * CHUNKS_PER_THREAD);
         job->stage = st;
-        mz_pool_run(s->ctx->pool, n, work < 2 * CHUNK_WORK ? n : max_i64(least, even), stage_task, job);
+        mz_pool_run(s->ctx->pool, n, work < 2 * CHUNK_WORK ? n : max_i64(least, even), stage_task,
+                    job);
     }
 }
 
@@ -227,7 +251,8 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     size_t largest = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
         const segment *g = &job->segments[i];
-        const size_t bytes = x_bytes(job->kernels, g->set, g->n_rows) + hidden_bytes(job->kernels, g->set, g->n_rows);
+        const size_t bytes = x_bytes(job->kernels, g->set, g->n_rows) +
+                             hidden_bytes(job->kernels, g->set, g->n_rows);
         total += bytes;
         largest = bytes > largest ? bytes : largest;
     }
@@ -255,14 +280,17 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
 
 static mz_status check_set(mz_stream *s, const mz_product_set *set) {
     if (is_ffn(set) && set->gate.precision != set->up.precision) {
-        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "gated feed-forward: w_gate has precision %s and w_up the other one",
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "gated feed-forward: w_gate has precision %s and w_up the other one",
                        set->gate.precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
     }
     const mz_matrix *matrices[] = {&set->out, &set->gate, &set->up};
     for (int i = 0; i < (is_ffn(set) ? 3 : 1); i++) {
         const mz_dtype dtype = matrices[i]->dtype;
         if (dtype != MZ_DTYPE_F32 && dtype != MZ_DTYPE_F16 && dtype != MZ_DTYPE_BF16) {
-            return mz_fail(&s->ctx->error, MZ_ERR_DTYPE, "product: weight is %s, expected f32, f16 or bf16", mz_dtype_get(dtype)->name);
+            return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                           "product: weight is %s, expected f32, f16 or bf16",
+                           mz_dtype_get(dtype)->name);
         }
     }
     return MZ_OK;
@@ -279,10 +307,12 @@ static mz_status plan_and_run(mz_stream *s, const mz_product_set *sets, int n_se
     }
     void *segments = NULL;
     void *scratch = NULL;
-    MZ_TRY(mz_stream_take_bytes(s, (size_t)n_segments * sizeof *job.segments, "product segments", &segments));
+    MZ_TRY(mz_stream_take_bytes(s, (size_t)n_segments * sizeof *job.segments, "product segments",
+                                &segments));
     job.segments = segments;
     job.thread_bytes = align_64(job.kernels->thread_bytes(d_in));
-    MZ_TRY(mz_stream_take_bytes(s, job.thread_bytes * (size_t)mz_pool_n_threads(s->ctx->pool), "product scratch", &scratch));
+    MZ_TRY(mz_stream_take_bytes(s, job.thread_bytes * (size_t)mz_pool_n_threads(s->ctx->pool),
+                                "product scratch", &scratch));
     job.scratch = scratch;
     for (int i = 0; i < n_sets; i++) {
         cut_set(&job, &sets[i]);
@@ -304,8 +334,9 @@ static size_t widest_step(const mz_product_kernels *k, const mz_product_size *si
            mz_packed_bytes(k, MZ_SEGMENT_ROW_STEP, size->d_ff, MZ_PRECISION_F32);
 }
 
-/* A segment is full, or the only one of its expert: then at most 31 rows are padding. Its bytes are at most
- * SEGMENT_BYTES or one step. Packed rows exist for all segments only while those are few (run_segments). */
+/* A segment is full, or the only one of its expert: then at most 31 rows are padding. Its bytes are
+ * at most SEGMENT_BYTES or one step. Packed rows exist for all segments only while those are few
+ * (run_segments). */
 size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int n_sets) {
     const mz_product_kernels *k = mz_product_kernels_for(s->ctx->isa);
     const size_t n_threads = (size_t)mz_pool_n_threads(s->ctx->pool);
@@ -325,5 +356,6 @@ size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int
         d_in = max_i64(d_in, max_i64(sizes[i].d_in, sizes[i].d_ff));
     }
     const size_t few = n_threads * CHUNKS_PER_THREAD * largest;
-    return align_64(n_segments * sizeof(segment)) + n_threads * align_64(k->thread_bytes(d_in)) + (few < total ? few : total);
+    return align_64(n_segments * sizeof(segment)) + n_threads * align_64(k->thread_bytes(d_in)) +
+           (few < total ? few : total);
 }

@@ -1,13 +1,15 @@
-/* Matrix products on AMX tiles: C [16 weight rows][16 tokens] += A [16 rows][32 k] B [16 pairs of k][16 tokens][2].
+/* Matrix products on AMX tiles: C [16 weight rows][16 tokens] += A [16 rows][32 k] B [16 pairs of
+ * k][16 tokens][2].
  *
- * bf16 weights are A as they lie in memory: a tile load takes a row stride. Activations are packed once per segment
- * into B tiles. An f32 value is the exact sum of three bf16 parts (8 bits each), so that with f32 precision an
- * activation counts in full: three products into the same tile. f32 and f16 weights are split on the way in three and
- * two parts; products of parts below 2^-24 of the whole are left out. With bf16 precision everything is one part,
- * rounded to nearest.
+ * bf16 weights are A as they lie in memory: a tile load takes a row stride. Activations are packed
+ * once per segment into B tiles. An f32 value is the exact sum of three bf16 parts (8 bits each),
+ * so that with f32 precision an activation counts in full: three products into the same tile. f32
+ * and f16 weights are split on the way in three and two parts; products of parts below 2^-24 of the
+ * whole are left out. With bf16 precision everything is one part, rounded to nearest.
  *
- * Packed layout: [ceil(rows / 16)] panels of [ceil(width / 32)] blocks of [3 or 1] tiles of [16 pairs][16 tokens][2].
- * A hidden panel comes out of the C tiles in this very layout: rows 2m and 2m + 1 interleave to pair m. */
+ * Packed layout: [ceil(rows / 16)] panels of [ceil(width / 32)] blocks of [3 or 1] tiles of [16
+ * pairs][16 tokens][2]. A hidden panel comes out of the C tiles in this very layout: rows 2m and 2m
+ * + 1 interleave to pair m. */
 #include <immintrin.h>
 #include <stdalign.h>
 #include <stdbool.h>
@@ -16,23 +18,24 @@
 #include "core/ops/cpu/rows_internal.h"
 
 enum {
-    LANES = 16,          /* tokens of a tile, and rows of one */
-    BLOCK = 32,          /* values of k in a tile */
+    LANES = 16, /* tokens of a tile, and rows of one */
+    BLOCK = 32, /* values of k in a tile */
     TILE_BYTES = 1024,
     PARTS_MAX = 3,
-    SLAB_BLOCKS = 4,     /* blocks converted at a time where they are used once */
+    SLAB_BLOCKS = 4, /* blocks converted at a time where they are used once */
 #ifndef AHEAD
-    AHEAD=1,
+    AHEAD = 1,
 #endif
     C_VALUES = MZ_PANEL * 2 * LANES
 };
 
-/* Constant, so that it is in memory as a whole: _tile_loadconfig of some gcc versions names only its first 8 bytes as
- * read, and stores to a local one could be dropped. All eight tiles have 16 rows of 64 bytes. */
+/* Constant, so that it is in memory as a whole: _tile_loadconfig of some gcc versions names only
+ * its first 8 bytes as read, and stores to a local one could be dropped. All eight tiles have 16
+ * rows of 64 bytes. */
 static const alignas(64) uint8_t tile_config[64] = {
-    [0] = 1,
-    [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64, [30] = 64,
-    [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16,
+    [0] = 1,   [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64,
+    [26] = 64, [28] = 64, [30] = 64, [48] = 16, [49] = 16, [50] = 16,
+    [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16,
 };
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -52,10 +55,11 @@ static int w_parts_of(const mz_matrix *w) {
 
 /* ---- f32 to bf16 parts ---- */
 
-/* The leading 8 bits of the significand, cut off rather than rounded: no finite value becomes infinite, and what is
- * left is exact. */
+/* The leading 8 bits of the significand, cut off rather than rounded: no finite value becomes
+ * infinite, and what is left is exact. */
 MZ_KERNEL_INLINE __m512 leading_part(__m512 x) {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000u)));
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32((int)0xffff0000u)));
 }
 
 /* The n_parts parts of 32 values, a is the first 16; each part 32 bf16 in order. */
@@ -92,9 +96,12 @@ MZ_KERNEL_INLINE void transpose_4_columns(const uint8_t *src, size_t stride, __m
     for (size_t i = 0; i < 4; i++) {
         const uint8_t *p = src + i * stride;
         __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)p));
-        v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const __m128i *)(const void *)(p + 4 * stride)));
-        v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const __m128i *)(const void *)(p + 8 * stride)));
-        rows[i] = _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const __m128i *)(const void *)(p + 12 * stride)));
+        v = _mm512_mask_broadcast_i32x4(
+            v, 0x00f0, _mm_loadu_si128((const __m128i *)(const void *)(p + 4 * stride)));
+        v = _mm512_mask_broadcast_i32x4(
+            v, 0x0f00, _mm_loadu_si128((const __m128i *)(const void *)(p + 8 * stride)));
+        rows[i] = _mm512_mask_broadcast_i32x4(
+            v, 0xf000, _mm_loadu_si128((const __m128i *)(const void *)(p + 12 * stride)));
     }
     const __m512i a = _mm512_unpacklo_epi32(rows[0], rows[1]);
     const __m512i b = _mm512_unpackhi_epi32(rows[0], rows[1]);
@@ -117,7 +124,8 @@ static __mmask32 first_32(int64_t n) {
 }
 
 /* One block of k of one panel. Rows that are NULL are zeros. */
-MZ_KERNEL_INLINE void pack_block(uint8_t *tiles, const float *const *rows, int64_t k, int64_t n_k, int n_parts) {
+MZ_KERNEL_INLINE void pack_block(uint8_t *tiles, const float *const *rows, int64_t k, int64_t n_k,
+                                 int n_parts) {
     alignas(64) uint8_t by_row[PARTS_MAX][TILE_BYTES];
     const __mmask16 low = first_16(n_k);
     const __mmask16 high = first_16(n_k - LANES);
@@ -125,7 +133,8 @@ MZ_KERNEL_INLINE void pack_block(uint8_t *tiles, const float *const *rows, int64
         __m512i parts[PARTS_MAX];
         const bool present = rows[t] != NULL;
         const __m512 a = present ? _mm512_maskz_loadu_ps(low, rows[t] + k) : _mm512_setzero_ps();
-        const __m512 b = present ? _mm512_maskz_loadu_ps(high, rows[t] + k + LANES) : _mm512_setzero_ps();
+        const __m512 b =
+            present ? _mm512_maskz_loadu_ps(high, rows[t] + k + LANES) : _mm512_setzero_ps();
         split(a, b, n_parts, parts);
         for (int p = 0; p < n_parts; p++) {
             _mm512_store_si512(by_row[p] + t * 64, parts[p]);
@@ -142,17 +151,21 @@ MZ_KERNEL_INLINE void pack_block(uint8_t *tiles, const float *const *rows, int64
     }
 }
 
-MZ_KERNEL_INLINE void pack_panel(const mz_packed *dst, const mz_row_source *src, int64_t panel, int n_parts) {
+MZ_KERNEL_INLINE void pack_panel(const mz_packed *dst, const mz_row_source *src, int64_t panel,
+                                 int n_parts) {
     const float *rows[LANES];
     for (int64_t t = 0; t < LANES; t++) {
         const int64_t i = src->first + panel * LANES + t;
         const bool present = panel * LANES + t < dst->n_rows;
-        rows[t] = present ? src->x + src->ld * (src->index != NULL ? src->index[i] / src->divisor : i) : NULL;
+        rows[t] = present
+                      ? src->x + src->ld * (src->index != NULL ? src->index[i] / src->divisor : i)
+                      : NULL;
     }
     const int64_t n_blocks = ceil_div(dst->width, BLOCK);
     uint8_t *tiles = dst->data + (size_t)(panel * n_blocks * n_parts) * TILE_BYTES;
     for (int64_t b = 0; b < n_blocks; b++) {
-        pack_block(tiles + (size_t)(b * n_parts) * TILE_BYTES, rows, b * BLOCK, dst->width - b * BLOCK, n_parts);
+        pack_block(tiles + (size_t)(b * n_parts) * TILE_BYTES, rows, b * BLOCK,
+                   dst->width - b * BLOCK, n_parts);
     }
 }
 
@@ -178,7 +191,8 @@ typedef struct weight_tiles {
 } weight_tiles;
 
 /* 32 values of one weight row, of which n exist, as bf16 parts. */
-MZ_KERNEL_INLINE void load_weights(const mz_matrix *w, const uint8_t *row, int64_t k, int64_t n, int n_parts, __m512i *parts) {
+MZ_KERNEL_INLINE void load_weights(const mz_matrix *w, const uint8_t *row, int64_t k, int64_t n,
+                                   int n_parts, __m512i *parts) {
     if (w->dtype == MZ_DTYPE_F32) {
         const uint8_t *p = row + k * 4;
         const __m512 a = _mm512_maskz_loadu_ps(first_16(n), p);
@@ -196,43 +210,60 @@ MZ_KERNEL_INLINE void load_weights(const mz_matrix *w, const uint8_t *row, int64
     split(a, b, n_parts, parts);
 }
 
-MZ_KERNEL_INLINE void convert_blocks(const mz_matrix *w, int64_t row, int64_t block, int64_t n_blocks, int n_parts, uint8_t *out) {
+MZ_KERNEL_INLINE void convert_blocks(const mz_matrix *w, int64_t row, int64_t block,
+                                     int64_t n_blocks, int n_parts, uint8_t *out) {
     const int64_t n_rows = w->d_out - row < MZ_PANEL ? w->d_out - row : MZ_PANEL;
     const int64_t bytes = w->dtype == MZ_DTYPE_F32 ? 4 : 2;
     for (int64_t i = 0; i < MZ_PANEL; i++) {
         const uint8_t *src = w->data + (row + i) * w->ld * bytes;
         for (int64_t b = 0; b < n_blocks; b++) {
-            __m512i parts[PARTS_MAX] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+            __m512i parts[PARTS_MAX] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
+                                        _mm512_setzero_si512()};
             const int64_t k = (block + b) * BLOCK;
             if (i < n_rows) {
                 load_weights(w, src, k, w->d_in - k, n_parts, parts);
             }
             for (int p = 0; p < n_parts; p++) {
-                _mm512_store_si512(out + (size_t)(b * n_parts + p) * 2 * TILE_BYTES + (size_t)i * 64, parts[p]);
+                _mm512_store_si512(
+                    out + (size_t)(b * n_parts + p) * 2 * TILE_BYTES + (size_t)i * 64, parts[p]);
             }
         }
     }
 }
 
-/* Converts blocks [block, block + n_blocks) of MZ_PANEL rows from `row` on to tiles [block][part][2], zeros beyond the
- * matrix. */
-static weight_tiles convert(const mz_matrix *w, int64_t row, int64_t block, int64_t n_blocks, uint8_t *out) {
+/* Converts blocks [block, block + n_blocks) of MZ_PANEL rows from `row` on to tiles
+ * [block][part][2], zeros beyond the matrix. */
+static weight_tiles convert(const mz_matrix *w, int64_t row, int64_t block, int64_t n_blocks,
+                            uint8_t *out) {
     const int n_parts = w_parts_of(w);
     switch (n_parts) {
-    case 1: convert_blocks(w, row, block, n_blocks, 1, out); break;
-    case 2: convert_blocks(w, row, block, n_blocks, 2, out); break;
-    default: convert_blocks(w, row, block, n_blocks, PARTS_MAX, out); break;
+    case 1:
+        convert_blocks(w, row, block, n_blocks, 1, out);
+        break;
+    case 2:
+        convert_blocks(w, row, block, n_blocks, 2, out);
+        break;
+    default:
+        convert_blocks(w, row, block, n_blocks, PARTS_MAX, out);
+        break;
     }
     const size_t part_stride = 2 * TILE_BYTES;
-    return (weight_tiles){.base = out, .row_stride = 64, .tile_stride = TILE_BYTES, .part_stride = part_stride,
-                          .block_stride = part_stride * (size_t)n_parts, .n_blocks = n_blocks};
+    return (weight_tiles){.base = out,
+                          .row_stride = 64,
+                          .tile_stride = TILE_BYTES,
+                          .part_stride = part_stride,
+                          .block_stride = part_stride * (size_t)n_parts,
+                          .n_blocks = n_blocks};
 }
 
 /* ---- Tiles ---- */
 
-/* C tiles 0 (rows 0..15) and 1 (rows 16..31) of the panel at x0, and with `pair` 2 and 3 of the one at x1:
- * += over the blocks of w. All products of one block come before the next block's, whatever the shape of the call. */
-MZ_KERNEL_INLINE void accumulate(const weight_tiles *w, int w_parts, const uint8_t *x0, const uint8_t *x1, int x_parts, bool pair) {
+/* C tiles 0 (rows 0..15) and 1 (rows 16..31) of the panel at x0, and with `pair` 2 and 3 of the one
+ * at x1:
+ * += over the blocks of w. All products of one block come before the next block's, whatever the
+ * shape of the call. */
+MZ_KERNEL_INLINE void accumulate(const weight_tiles *w, int w_parts, const uint8_t *x0,
+                                 const uint8_t *x1, int x_parts, bool pair) {
     const size_t x_stride = (size_t)x_parts * TILE_BYTES;
     const uint8_t *next = w->next;
     for (int64_t b = 0; b < w->n_blocks; b++) {
@@ -269,7 +300,8 @@ MZ_KERNEL_INLINE void accumulate(const weight_tiles *w, int w_parts, const uint8
     }
 }
 
-MZ_KERNEL_INLINE void accumulate_parts(const weight_tiles *w, int w_parts, const uint8_t *x0, const uint8_t *x1, int x_parts, bool pair) {
+MZ_KERNEL_INLINE void accumulate_parts(const weight_tiles *w, int w_parts, const uint8_t *x0,
+                                       const uint8_t *x1, int x_parts, bool pair) {
     if (x_parts == 1) {
         accumulate(w, 1, x0, x1, 1, pair);
     } else if (w_parts == 1) {
@@ -290,13 +322,15 @@ typedef struct token_pair {
 
 static token_pair pair_at(const mz_packed *x, int64_t pair) {
     const int64_t n_panels = ceil_div(x->n_rows, LANES);
-    const size_t panel_bytes = (size_t)(ceil_div(x->width, BLOCK) * x_parts_of(x->precision)) * TILE_BYTES;
+    const size_t panel_bytes =
+        (size_t)(ceil_div(x->width, BLOCK) * x_parts_of(x->precision)) * TILE_BYTES;
     const uint8_t *x0 = x->data + (size_t)pair * 2 * panel_bytes;
     const bool both = 2 * pair + 1 < n_panels;
     return (token_pair){.pair = pair, .x0 = x0, .x1 = both ? x0 + panel_bytes : x0, .both = both};
 }
 
-static void add_blocks(const mz_matrix *w, const weight_tiles *tiles, const token_pair *t, int64_t block, int x_parts) {
+static void add_blocks(const mz_matrix *w, const weight_tiles *tiles, const token_pair *t,
+                       int64_t block, int x_parts) {
     const size_t at = (size_t)(block * x_parts) * TILE_BYTES;
     if (t->both) {
         accumulate_parts(tiles, w_parts_of(w), t->x0 + at, t->x1 + at, x_parts, true);
@@ -305,8 +339,8 @@ static void add_blocks(const mz_matrix *w, const weight_tiles *tiles, const toke
     }
 }
 
-/* A panel of weights ready for use: whole blocks in place, the others converted. `lazy`: nothing is converted yet, it
- * happens block by block as they are used. */
+/* A panel of weights ready for use: whole blocks in place, the others converted. `lazy`: nothing is
+ * converted yet, it happens block by block as they are used. */
 typedef struct weight_panel {
     const mz_matrix *w;
     int64_t row;
@@ -315,17 +349,23 @@ typedef struct weight_panel {
     uint8_t *scratch;
 } weight_panel;
 
-/* Conversion pays for itself when more than one pair of token panels reads it; otherwise it stays in the first-level
- * cache. */
-static weight_panel open_panel(const mz_matrix *w, int64_t panel, int64_t n_pairs, uint8_t *scratch) {
+/* Conversion pays for itself when more than one pair of token panels reads it; otherwise it stays
+ * in the first-level cache. */
+static weight_panel open_panel(const mz_matrix *w, int64_t panel, int64_t n_pairs,
+                               uint8_t *scratch) {
     weight_panel out = {.w = w, .row = panel * MZ_PANEL, .scratch = scratch};
     const int64_t n_blocks = ceil_div(w->d_in, BLOCK);
     if (w->dtype == MZ_DTYPE_BF16 && out.row + MZ_PANEL <= w->d_out) {
         const size_t stride = (size_t)w->ld * 2;
         const bool last = (panel + 2) * MZ_PANEL > w->d_out;
-        out.in_place = (weight_tiles){.next = w->data + (size_t)(out.row + MZ_PANEL) * stride, .next_bytes = last ? 0 : (size_t)ceil_div(MZ_PANEL * 64, n_pairs * 64) * 64,
-                                      .base = w->data + (size_t)out.row * stride, .row_stride = stride,
-                                      .tile_stride = stride * LANES, .block_stride = BLOCK * 2, .n_blocks = w->d_in / BLOCK};
+        out.in_place = (weight_tiles){
+            .next = w->data + (size_t)(out.row + MZ_PANEL) * stride,
+            .next_bytes = last ? 0 : (size_t)ceil_div(MZ_PANEL * 64, n_pairs * 64) * 64,
+            .base = w->data + (size_t)out.row * stride,
+            .row_stride = stride,
+            .tile_stride = stride * LANES,
+            .block_stride = BLOCK * 2,
+            .n_blocks = w->d_in / BLOCK};
     }
     out.lazy = n_pairs == 1 && out.in_place.n_blocks == 0;
     if (!out.lazy) {
@@ -365,8 +405,10 @@ static void multiply(const weight_panel *p, const token_pair *t, int x_parts, fl
 
 /* ---- Results ---- */
 
-/* 16 of the panel's rows for one panel of tokens, transposed to y; n_rows and n_tokens of them exist. */
-static void store_rows(float *y, int64_t ld_y, const float *c, int64_t ld_c, int64_t n_rows, int64_t n_tokens, const float *bias) {
+/* 16 of the panel's rows for one panel of tokens, transposed to y; n_rows and n_tokens of them
+ * exist. */
+static void store_rows(float *y, int64_t ld_y, const float *c, int64_t ld_c, int64_t n_rows,
+                       int64_t n_tokens, const float *bias) {
     const __mmask16 mask = first_16(n_rows);
     const __m512 add = bias != NULL ? _mm512_maskz_loadu_ps(mask, bias) : _mm512_setzero_ps();
     for (int64_t t = 0; t < n_tokens; t += 4) {
@@ -380,8 +422,8 @@ static void store_rows(float *y, int64_t ld_y, const float *c, int64_t ld_c, int
     }
 }
 
-static void product(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x, float *y, int64_t ld_y,
-                    void *scratch) {
+static void product(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
+                    float *y, int64_t ld_y, void *scratch) {
     alignas(64) float c[C_VALUES];
     const int64_t n_pairs = ceil_div(x->n_rows, 2 * LANES);
     _tile_loadconfig(tile_config);
@@ -396,8 +438,9 @@ static void product(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, 
                 const int64_t token = pair * 2 * LANES + tile / 2 * LANES;
                 const int64_t n_tokens = x->n_rows - token < LANES ? x->n_rows - token : LANES;
                 if (row < w->d_out) {
-                    store_rows(y + token * ld_y + row, ld_y, c + tile % 2 * LANES * ld_c + tile / 2 * LANES, ld_c,
-                               w->d_out - row, n_tokens, w->bias != NULL ? w->bias + row : NULL);
+                    store_rows(y + token * ld_y + row, ld_y,
+                               c + tile % 2 * LANES * ld_c + tile / 2 * LANES, ld_c, w->d_out - row,
+                               n_tokens, w->bias != NULL ? w->bias + row : NULL);
                 }
             }
         }
@@ -417,18 +460,21 @@ static void add_bias(float *c, int64_t ld_c, const mz_matrix *w, int64_t row) {
 MZ_KERNEL_INLINE void pack_hidden(uint8_t *tiles, const float *c, int64_t ld_c, int n_parts) {
     for (int64_t m = 0; m < MZ_PANEL / 2; m++) {
         __m512i parts[PARTS_MAX];
-        split_pairs(_mm512_load_ps(c + 2 * m * ld_c), _mm512_load_ps(c + (2 * m + 1) * ld_c), n_parts, parts);
+        split_pairs(_mm512_load_ps(c + 2 * m * ld_c), _mm512_load_ps(c + (2 * m + 1) * ld_c),
+                    n_parts, parts);
         for (int p = 0; p < n_parts; p++) {
             _mm512_store_si512(tiles + p * TILE_BYTES + m * 64, parts[p]);
         }
     }
 }
 
-static void store_hidden(const mz_packed *hidden, int64_t block, int64_t pair, bool both, const float *c) {
+static void store_hidden(const mz_packed *hidden, int64_t block, int64_t pair, bool both,
+                         const float *c) {
     const int n_parts = x_parts_of(hidden->precision);
     const int64_t n_blocks = ceil_div(hidden->width, BLOCK);
     for (int64_t i = 0; i < (both ? 2 : 1); i++) {
-        uint8_t *tiles = hidden->data + (size_t)(((pair * 2 + i) * n_blocks + block) * n_parts) * TILE_BYTES;
+        uint8_t *tiles =
+            hidden->data + (size_t)(((pair * 2 + i) * n_blocks + block) * n_parts) * TILE_BYTES;
         if (n_parts == 1) {
             pack_hidden(tiles, c + i * LANES, both ? 2 * LANES : LANES, 1);
         } else {
@@ -441,8 +487,8 @@ static size_t panel_scratch(int64_t d_in) {
     return (size_t)ceil_div(d_in, BLOCK) * PARTS_MAX * 2 * TILE_BYTES;
 }
 
-static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
-                    const mz_packed *hidden, void *scratch) {
+static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin,
+                    int64_t panel_end, const mz_packed *x, const mz_packed *hidden, void *scratch) {
     alignas(64) float g[C_VALUES];
     alignas(64) float u[C_VALUES];
     alignas(64) float h[C_VALUES];
@@ -451,7 +497,8 @@ static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_be
     _tile_loadconfig(tile_config);
     for (int64_t panel = panel_begin; panel < panel_end; panel++) {
         const weight_panel pg = open_panel(gate, panel, n_pairs, scratch);
-        const weight_panel pu = open_panel(up, panel, n_pairs, (uint8_t *)scratch + panel_scratch(gate->d_in));
+        const weight_panel pu =
+            open_panel(up, panel, n_pairs, (uint8_t *)scratch + panel_scratch(gate->d_in));
         for (int64_t pair = 0; pair < n_pairs; pair++) {
             const token_pair t = pair_at(x, pair);
             const int64_t ld_c = t.both ? 2 * LANES : LANES;

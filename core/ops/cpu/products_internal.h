@@ -1,8 +1,8 @@
 /* The matrix kernels behind cpu_linear.h: one table per instruction set.
  *
- * A product runs in segments: some rows of x that meet the same matrices, few enough that their packed form stays in
- * the second-level cache. A segment's rows are packed once into the form that the kernels read, then each panel of
- * MZ_PANEL weight rows is multiplied with all of them. */
+ * A product runs in segments: some rows of x that meet the same matrices, few enough that their
+ * packed form stays in the second-level cache. A segment's rows are packed once into the form that
+ * the kernels read, then each panel of MZ_PANEL weight rows is multiplied with all of them. */
 #ifndef MZ_CORE_OPS_CPU_PRODUCTS_INTERNAL_H
 #define MZ_CORE_OPS_CPU_PRODUCTS_INTERNAL_H
 
@@ -13,21 +13,22 @@
 #include "core/ops.h"
 
 enum {
-    MZ_PANEL = 32,             /* weight rows that a kernel works on at a time */
-    MZ_SEGMENT_ROWS = 256,     /* most rows of a segment */
-    MZ_SEGMENT_ROW_STEP = 32,  /* a segment's rows are a multiple of this, but for the last one */
+    MZ_PANEL = 32,            /* weight rows that a kernel works on at a time */
+    MZ_SEGMENT_ROWS = 256,    /* most rows of a segment */
+    MZ_SEGMENT_ROW_STEP = 32, /* a segment's rows are a multiple of this, but for the last one */
 };
 
 /* A weight matrix [d_out, d_in] as stored: rows `ld` elements apart, no alignment. */
 typedef struct mz_matrix {
     const uint8_t *data;
-    mz_dtype dtype;          /* f32, f16 or bf16 */
+    mz_dtype dtype; /* f32, f16 or bf16 */
     mz_precision precision;
     int64_t d_out, d_in, ld;
-    const float *bias;       /* [d_out], or NULL */
+    const float *bias; /* [d_out], or NULL */
 } mz_matrix;
 
-/* Rows of f32 activations: row i is x + ld * (index != NULL ? index[first + i] / divisor : first + i). */
+/* Rows of f32 activations: row i is x + ld * (index != NULL ? index[first + i] / divisor : first +
+ * i). */
 typedef struct mz_row_source {
     const float *x;
     int64_t ld;
@@ -36,30 +37,31 @@ typedef struct mz_row_source {
     int64_t first;
 } mz_row_source;
 
-/* Activations in the form that the kernels of one table read: padded with zeros to row_step rows and width_step
- * columns. 64-byte aligned. */
+/* Activations in the form that the kernels of one table read: padded with zeros to row_step rows
+ * and width_step columns. 64-byte aligned. */
 typedef struct mz_packed {
     uint8_t *data;
     int64_t n_rows, width;
     mz_precision precision;
 } mz_packed;
 
-/* A constant table. Panel p is weight rows [MZ_PANEL p, MZ_PANEL (p + 1)), the last one shorter. `scratch` is the calling
- * thread's own, thread_bytes(d_in) long and 64-byte aligned. One row's result depends neither on the other rows nor on
- * the range of panels. */
+/* A constant table. Panel p is weight rows [MZ_PANEL p, MZ_PANEL (p + 1)), the last one shorter.
+ * `scratch` is the calling thread's own, thread_bytes(d_in) long and 64-byte aligned. One row's
+ * result depends neither on the other rows nor on the range of panels. */
 typedef struct mz_product_kernels {
     int64_t row_step, width_step;
-    int64_t value_bytes[2];  /* bytes of a packed value, by mz_precision */
+    int64_t value_bytes[2]; /* bytes of a packed value, by mz_precision */
     size_t (*thread_bytes)(int64_t d_in);
-    /* Packs rows [begin, end) of src to the same rows of dst; begin is a multiple of row_step, and so is end unless it
-     * is the last row. */
+    /* Packs rows [begin, end) of src to the same rows of dst; begin is a multiple of row_step, and
+     * so is end unless it is the last row. */
     void (*pack)(const mz_packed *dst, const mz_row_source *src, int64_t begin, int64_t end);
-    /* y[i, o] = sum over k of w[o, k] x[i, k] + bias[o] for all rows i and the outputs o of the panels. */
-    void (*product)(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x, float *y, int64_t ld_y,
-                    void *scratch);
+    /* y[i, o] = sum over k of w[o, k] x[i, k] + bias[o] for all rows i and the outputs o of the
+     * panels. */
+    void (*product)(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
+                    float *y, int64_t ld_y, void *scratch);
     /* hidden[i, o] = silu(gate x + bias) * (up x + bias), likewise, in packed form. */
-    void (*gate_up)(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
-                    const mz_packed *hidden, void *scratch);
+    void (*gate_up)(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin,
+                    int64_t panel_end, const mz_packed *x, const mz_packed *hidden, void *scratch);
 } mz_product_kernels;
 
 extern const mz_product_kernels mz_product_kernels_scalar;
@@ -70,16 +72,19 @@ extern const mz_product_kernels mz_product_kernels_amx;
 const mz_product_kernels *mz_product_kernels_for(mz_isa isa);
 
 /* Bytes of `n_rows` packed rows; a multiple of 64. */
-size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width, mz_precision precision);
+size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width,
+                       mz_precision precision);
 
 /* ---- Running them ---- */
 
-/* Rows of one x through one kind of matrices: a plain product (gate.d_out 0) or a gated feed-forward. For experts
+/* Rows of one x through one kind of matrices: a plain product (gate.d_out 0) or a gated
+ * feed-forward. For experts
  * `*_data` give each expert's matrix, and rows are those of its group in the sorted order. */
 typedef struct mz_product_set {
     mz_matrix gate, up, out;
-    const void *const *gate_data, *up_data, *out_data; /* [n_experts], or NULL: gate, up and out themselves */
-    const int32_t *expert_offsets;                     /* [n_experts + 1], or NULL */
+    const void *const *gate_data, *up_data,
+        *out_data;                 /* [n_experts], or NULL: gate, up and out themselves */
+    const int32_t *expert_offsets; /* [n_experts + 1], or NULL */
     int32_t n_experts;
     int64_t n_rows;
     mz_row_source source;
@@ -94,8 +99,9 @@ typedef struct mz_product_size {
 
 enum { MZ_PRODUCT_SETS = 2 };
 
-/* Runs one or two sets, whose work is shared among the threads together. Takes scratch from the stream's arena and
- * gives it back. Errors: LIMIT; UNSUPPORTED when gate and up differ in precision. */
+/* Runs one or two sets, whose work is shared among the threads together. Takes scratch from the
+ * stream's arena and gives it back. Errors: LIMIT; UNSUPPORTED when gate and up differ in
+ * precision. */
 mz_status mz_products_run(mz_stream *s, const mz_product_set *sets, int n_sets);
 
 /* Bytes that mz_products_run takes at most, for any routing, weight type and precision. */

@@ -1,5 +1,5 @@
-/* Matrix products without intrinsics: the portable version, always built. Four sums side by side, which a compiler may
- * or may not turn into vectors. */
+/* Matrix products without intrinsics: the portable version, always built. Four sums side by side,
+ * which a compiler may or may not turn into vectors. */
 #include <stdbool.h>
 #include <string.h>
 
@@ -32,7 +32,8 @@ MZ_KERNEL_INLINE void v_store(float *p, vec x) {
 MZ_KERNEL_INLINE vec v_load_f16(const void *p) {
     uint16_t h[VLEN];
     memcpy(h, p, sizeof h);
-    return (vec){{mz_f16_to_f32(h[0]), mz_f16_to_f32(h[1]), mz_f16_to_f32(h[2]), mz_f16_to_f32(h[3])}};
+    return (vec){
+        {mz_f16_to_f32(h[0]), mz_f16_to_f32(h[1]), mz_f16_to_f32(h[2]), mz_f16_to_f32(h[3])}};
 }
 
 MZ_KERNEL_INLINE vec v_load_bf16(const void *p) {

@@ -3,7 +3,7 @@
 
 enum {
     WRITE_THREADS = 128,
-    N_WARPS = 4,        /* of an attention block */
+    N_WARPS = 4, /* of an attention block */
 };
 
 /* The scalars of a KV cache's layer, as in mz_kv_layer. */
@@ -40,7 +40,8 @@ static __device__ __forceinline__ int64_t page_offset(const int32_t *page_table,
 }
 
 /* k_page[h][i][p] = k[r][h][i] and v_page[h][p][i] = v[r][h][i], p the row's place in its page.
- * One block owns a row. Not measured on a GPU. Twin: mz_ref_kv_write. Test: tests/cudasim/test_cuda_ops. */
+ * One block owns a row. Not measured on a GPU. Twin: mz_ref_kv_write. Test:
+ * tests/cudasim/test_cuda_ops. */
 static __global__ void __launch_bounds__(WRITE_THREADS)
     kv_write_kernel(float *k_pages, float *v_pages, const float *k, const float *v,
                     const int32_t *page_table, const int32_t *sequence, const int32_t *position,
@@ -81,21 +82,23 @@ struct attention_scratch {
     float weights[N_WARPS][MZ_KV_PAGE]; /* exp(score - maximum) of one page */
 };
 
-/* The block's shared memory; in a plain function for the reason given at shared_tiles in linear.cu. */
+/* The block's shared memory; in a plain function for the reason given at shared_tiles in linear.cu.
+ */
 static __device__ __forceinline__ attention_scratch *shared_scratch() {
     __shared__ attention_scratch scratch;
     return &scratch;
 }
 
-/* y = sum_j p_j v_j with p = softmax over positions j = 0..position of scale * q k_j, taken one page at a time with a
- * running maximum m, total t and sum a: on a new maximum m', t and a are scaled by exp(m - m').
- * One warp owns a row and a head, four warps a block that share nothing. For the scores a lane owns positions l and l
- * + 32 of the page (keys are stored transposed, so that the lanes' reads are neighbours); for the sum it owns elements
- * l, l + 32, ... of the head, DIMS of them at most: 32 * DIMS >= head_dim.
- * Shared: attention_scratch. Places of the last page beyond the position may be read but their scores are dropped. The
- * order of summation depends on the row's position alone.
- * One warp a row reads each page once for each row; grouping rows is left until it is measured on a GPU.
- * Twin: mz_ref_attention. Test: tests/cudasim/test_cuda_ops. */
+/* y = sum_j p_j v_j with p = softmax over positions j = 0..position of scale * q k_j, taken one
+ * page at a time with a running maximum m, total t and sum a: on a new maximum m', t and a are
+ * scaled by exp(m - m'). One warp owns a row and a head, four warps a block that share nothing. For
+ * the scores a lane owns positions l and l
+ * + 32 of the page (keys are stored transposed, so that the lanes' reads are neighbours); for the
+ * sum it owns elements l, l + 32, ... of the head, DIMS of them at most: 32 * DIMS >= head_dim.
+ * Shared: attention_scratch. Places of the last page beyond the position may be read but their
+ * scores are dropped. The order of summation depends on the row's position alone. One warp a row
+ * reads each page once for each row; grouping rows is left until it is measured on a GPU. Twin:
+ * mz_ref_attention. Test: tests/cudasim/test_cuda_ops. */
 template <int DIMS>
 static __global__ void __launch_bounds__(N_WARPS *MZ_CUDA_WARP)
     attention_kernel(float *y, const float *q, const float *k_pages, const float *v_pages,

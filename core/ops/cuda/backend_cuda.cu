@@ -48,7 +48,8 @@ static mz_status cuda_open(mz_stream *s) {
 
 static void cuda_close(mz_stream *s) {
     if (s->native != NULL) {
-        /* Nobody can act on a fault at this point; work whose result matters was synchronised before. */
+        /* Nobody can act on a fault at this point; work whose result matters was synchronised
+         * before. */
         (void)cudaStreamSynchronize((cudaStream_t)s->native);
         (void)cudaStreamDestroy((cudaStream_t)s->native);
         s->native = NULL;

@@ -1,5 +1,5 @@
-/* What kernels of several .cu files share. Functions stand in this header because device code that is compiled file by
- * file cannot be inlined from elsewhere. */
+/* What kernels of several .cu files share. Functions stand in this header because device code that
+ * is compiled file by file cannot be inlined from elsewhere. */
 #ifndef MZ_CORE_OPS_CUDA_CUDA_DEVICE_CUH
 #define MZ_CORE_OPS_CUDA_CUDA_DEVICE_CUH
 
@@ -27,8 +27,8 @@ static __device__ __forceinline__ float mz_cuda_round_bf16(float v) {
     return __bfloat162float(__float2bfloat16_rn(v));
 }
 
-/* Sum and maximum over the 32 lanes of a warp, in every lane; all lanes must call. The butterfly adds in one fixed
- * order, and a NaN loses the maximum. */
+/* Sum and maximum over the 32 lanes of a warp, in every lane; all lanes must call. The butterfly
+ * adds in one fixed order, and a NaN loses the maximum. */
 static __device__ __forceinline__ float mz_cuda_warp_sum(float v) {
     for (int offset = MZ_CUDA_WARP / 2; offset > 0; offset /= 2) {
         v += __shfl_xor_sync(0xffffffffu, v, offset);

@@ -1,4 +1,5 @@
-/* What the .cu files of the CUDA backend share on the host side: launching, and the ops that the table names. */
+/* What the .cu files of the CUDA backend share on the host side: launching, and the ops that the
+ * table names. */
 #ifndef MZ_CORE_OPS_CUDA_CUDA_INTERNAL_H
 #define MZ_CORE_OPS_CUDA_CUDA_INTERNAL_H
 
@@ -9,8 +10,8 @@
 /* MZ_OK, or DEVICE (NOMEM when device memory is short) with `what` and the CUDA error's text. */
 mz_status mz_cuda_check(mz_stream *s, cudaError_t code, const char *what);
 
-/* A launch of n_x by n_y blocks (both above 0) of `n_threads` on the stream. `what` names the op in the message.
- * Errors: LIMIT for a grid larger than CUDA's. */
+/* A launch of n_x by n_y blocks (both above 0) of `n_threads` on the stream. `what` names the op in
+ * the message. Errors: LIMIT for a grid larger than CUDA's. */
 mz_status mz_cuda_grid(mz_stream *s, const char *what, size_t n_x, size_t n_y, unsigned n_threads,
                        cudaLaunchConfig_t *out);
 

@@ -26,19 +26,22 @@ struct product_tiles {
     int64_t source[TILE_TOKENS]; /* the row of x that each row of the tile reads */
 };
 
-/* The block's shared memory. In a plain function, because g++ does not put static variables of templates into the
- * section by which the tests' simulator finds shared memory; on a device it makes no difference. */
+/* The block's shared memory. In a plain function, because g++ does not put static variables of
+ * templates into the section by which the tests' simulator finds shared memory; on a device it
+ * makes no difference. */
 static __device__ __forceinline__ product_tiles *shared_tiles() {
     __shared__ product_tiles tiles;
     return &tiles;
 }
 
-/* The tile of y at rows [first_row, first_row + TILE_TOKENS) below end_row and outputs [first_out, first_out + 64).
- *   y_ro = b_o + sum_i W_oi x_source(r),i, accumulated in f32 with i ascending, whatever the tile and the other rows.
- * Block: 128 threads; thread (g, l) = (t / 16, t % 16) owns rows 4 g .. 4 g + 3 and outputs l, l + 16, l + 32, l + 48.
- * Shared: product_tiles. Nothing need divide or be aligned: what lies outside reads as 0 and is not written.
- * One variant for one token and for many, because both must add in the same order; it is not tuned, and its speed has
- * not been measured on a GPU. Twins: mz_ref_linear and mz_ref_grouped_linear. Test: tests/cudasim/test_cuda_ops. */
+/* The tile of y at rows [first_row, first_row + TILE_TOKENS) below end_row and outputs [first_out,
+ * first_out + 64). y_ro = b_o + sum_i W_oi x_source(r),i, accumulated in f32 with i ascending,
+ * whatever the tile and the other rows. Block: 128 threads; thread (g, l) = (t / 16, t % 16) owns
+ * rows 4 g .. 4 g + 3 and outputs l, l + 16, l + 32, l + 48. Shared: product_tiles. Nothing need
+ * divide or be aligned: what lies outside reads as 0 and is not written. One variant for one token
+ * and for many, because both must add in the same order; it is not tuned, and its speed has not
+ * been measured on a GPU. Twins: mz_ref_linear and mz_ref_grouped_linear. Test:
+ * tests/cudasim/test_cuda_ops. */
 template <class W>
 static __device__ void product_tile(float *y, const float *x, const W *w, const float *bias,
                                     const int32_t *row_index, const product_shape &shape,
@@ -102,9 +105,10 @@ static __global__ void __launch_bounds__(N_THREADS)
     product_tile<W>(y, x, w, bias, NULL, shape, (int64_t)blockIdx.x * TILE_TOKENS, n_rows);
 }
 
-/* Block (i, j): the i-th tile of rows over all experts, where each expert's rows begin a new tile; outputs as above.
- * The host knows only the bound n_slots / 32 + n_experts on the number of tiles, so that blocks find their expert
- * themselves and those beyond the last tile end at once. `row_index` is NULL unless rows are gathered. */
+/* Block (i, j): the i-th tile of rows over all experts, where each expert's rows begin a new tile;
+ * outputs as above. The host knows only the bound n_slots / 32 + n_experts on the number of tiles,
+ * so that blocks find their expert themselves and those beyond the last tile end at once.
+ * `row_index` is NULL unless rows are gathered. */
 template <class W>
 static __global__ void __launch_bounds__(N_THREADS)
     grouped_linear_kernel(float *y, const float *x, const void *const *weights,

@@ -1,8 +1,9 @@
 #include "core/ops/cuda/cuda_device.cuh"
 #include "core/ops/cuda/cuda_internal.h"
 
-/* Routing, dispatch and combine. Nothing need divide or be aligned; expert ids lie in [0, n_experts), which route
- * guarantees. None of this has been measured on a GPU. Test: tests/cudasim/test_cuda_ops. */
+/* Routing, dispatch and combine. Nothing need divide or be aligned; expert ids lie in [0,
+ * n_experts), which route guarantees. None of this has been measured on a GPU. Test:
+ * tests/cudasim/test_cuda_ops. */
 
 enum {
     ROUTE_WARPS = 4,
@@ -11,7 +12,8 @@ enum {
     COMBINE_THREADS = 128,
 };
 
-/* Whether expert i with score a comes before expert j with score b: higher score, lower id; NaN after all numbers. */
+/* Whether expert i with score a comes before expert j with score b: higher score, lower id; NaN
+ * after all numbers. */
 static __device__ __forceinline__ bool comes_before(float a, int i, float b, int j) {
     if (isnan(a) != isnan(b)) {
         return isnan(b);
@@ -22,8 +24,8 @@ static __device__ __forceinline__ bool comes_before(float a, int i, float b, int
     return i < j;
 }
 
-/* The first expert, in the order above, of those that come after expert `last` (all of them where last is -1). One warp
- * calls; lane l looks at experts l, l + 32, ...; all lanes get the answer. */
+/* The first expert, in the order above, of those that come after expert `last` (all of them where
+ * last is -1). One warp calls; lane l looks at experts l, l + 32, ...; all lanes get the answer. */
 static __device__ int next_expert(const float *logits, int n_experts, int last) {
     const int lane = (int)threadIdx.x % MZ_CUDA_WARP;
     const float last_score = last >= 0 ? logits[last] : 0.0f;
@@ -47,10 +49,10 @@ static __device__ int next_expert(const float *logits, int n_experts, int last) 
     return best;
 }
 
-/* The top_k experts of each token, and for each exp(logit - max) / sum over all experts of exp(logit - max), where a
- * NaN counts as -inf and a row of only those gives zeros.
- * One warp owns a token, four a block; scores are compared as they were given, so that the choice is the same on every
- * backend. Twin: mz_ref_route. */
+/* The top_k experts of each token, and for each exp(logit - max) / sum over all experts of
+ * exp(logit - max), where a NaN counts as -inf and a row of only those gives zeros. One warp owns a
+ * token, four a block; scores are compared as they were given, so that the choice is the same on
+ * every backend. Twin: mz_ref_route. */
 static __global__ void __launch_bounds__(ROUTE_WARPS *MZ_CUDA_WARP)
     route_kernel(int32_t *expert_ids, float *gate_weights, const float *logits, int64_t n_tokens,
                  int n_experts, int top_k, int64_t ld) {
@@ -100,8 +102,8 @@ mz_status mz_cuda_route(mz_stream *s, const mz_router *router, const mz_routing 
     return mz_cuda_check(s, code, "route");
 }
 
-/* How many threads before this one, and how many in the block, have `hit` set. All threads of a block call, with the
- * same `counts` in shared memory, which is free again on return. */
+/* How many threads before this one, and how many in the block, have `hit` set. All threads of a
+ * block call, with the same `counts` in shared memory, which is free again on return. */
 static __device__ int2 count_hits(bool hit, int (&counts)[SORT_WARPS]) {
     const int lane = (int)threadIdx.x % MZ_CUDA_WARP;
     const int warp = (int)threadIdx.x / MZ_CUDA_WARP;
@@ -120,8 +122,8 @@ static __device__ int2 count_hits(bool hit, int (&counts)[SORT_WARPS]) {
     return make_int2(before, total);
 }
 
-/* expert_offsets[e + 1] = number of slots of expert e. Block e owns expert e and looks at every slot.
- * Shared: one count a warp. */
+/* expert_offsets[e + 1] = number of slots of expert e. Block e owns expert e and looks at every
+ * slot. Shared: one count a warp. */
 static __global__ void __launch_bounds__(SORT_THREADS)
     count_kernel(int32_t *expert_offsets, const int32_t *expert_ids, int64_t n_slots) {
     __shared__ int counts[SORT_WARPS];
@@ -136,7 +138,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
     }
 }
 
-/* expert_offsets[e + 1] += expert_offsets[e], in order, from expert_offsets[0] = 0. One thread: there are few experts. */
+/* expert_offsets[e + 1] += expert_offsets[e], in order, from expert_offsets[0] = 0. One thread:
+ * there are few experts. */
 static __global__ void scan_kernel(int32_t *expert_offsets, int n_experts) {
     int32_t sum = 0;
     expert_offsets[0] = 0;
@@ -146,8 +149,9 @@ static __global__ void scan_kernel(int32_t *expert_offsets, int n_experts) {
     }
 }
 
-/* The j-th slot of expert e in ascending order goes to sorted row expert_offsets[e] + j: row_index and its inverse.
- * Block e owns expert e as above, so that places follow from the order of slots and no atomics are needed. */
+/* The j-th slot of expert e in ascending order goes to sorted row expert_offsets[e] + j: row_index
+ * and its inverse. Block e owns expert e as above, so that places follow from the order of slots
+ * and no atomics are needed. */
 static __global__ void __launch_bounds__(SORT_THREADS)
     place_kernel(int32_t *row_index, int32_t *slot_row, const int32_t *expert_offsets,
                  const int32_t *expert_ids, int64_t n_slots) {
@@ -166,7 +170,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
     }
 }
 
-/* Counting sort in three launches, since blocks cannot wait for each other. Twin: mz_ref_dispatch. */
+/* Counting sort in three launches, since blocks cannot wait for each other. Twin: mz_ref_dispatch.
+ */
 mz_status mz_cuda_dispatch(mz_stream *s, const mz_routing *routing) {
     const int64_t n_slots = routing->n_tokens * routing->top_k;
     const int n_experts = (int)routing->n_experts;

@@ -1,8 +1,9 @@
 #include "core/ops/cuda/cuda_device.cuh"
 #include "core/ops/cuda/cuda_internal.h"
 
-/* Ops on single rows. Nothing need divide or be aligned in any of them. They are written for clarity and not tuned;
- * their speed has not been measured on a GPU. Test: tests/cudasim/test_cuda_ops. */
+/* Ops on single rows. Nothing need divide or be aligned in any of them. They are written for
+ * clarity and not tuned; their speed has not been measured on a GPU. Test:
+ * tests/cudasim/test_cuda_ops. */
 
 enum {
     ROW_THREADS = 128,                           /* of a block that owns one row */
@@ -10,7 +11,8 @@ enum {
 };
 
 /* y_i = weight_i * x_i / sqrt(mean(x^2) + eps), sums in f32.
- * One warp owns a row, one lane every 32nd element of it; four rows a block. Twin: mz_ref_rms_norm. */
+ * One warp owns a row, one lane every 32nd element of it; four rows a block. Twin: mz_ref_rms_norm.
+ */
 static __global__ void __launch_bounds__(ROW_THREADS)
     rms_norm_kernel(float *y, const float *x, const float *weight, int64_t n_rows, int64_t width,
                     int64_t ld_y, int64_t ld_x, float eps) {
@@ -93,9 +95,9 @@ struct rope_shape {
     int64_t ld_y, ld_x;
 };
 
-/* With c and n the cosine and sine of the row's position: y_i = x_i c_i - x_{i+h} n_i, y_{i+h} = x_{i+h} c_i + x_i n_i.
- * One block owns a row, one thread every 128th pair of all heads; a pair is read whole before it is written, so that y
- * may be x. Twin: mz_ref_rope. */
+/* With c and n the cosine and sine of the row's position: y_i = x_i c_i - x_{i+h} n_i, y_{i+h} =
+ * x_{i+h} c_i + x_i n_i. One block owns a row, one thread every 128th pair of all heads; a pair is
+ * read whole before it is written, so that y may be x. Twin: mz_ref_rope. */
 static __global__ void __launch_bounds__(ROW_THREADS)
     rope_kernel(float *y, const float *x, const float *cosines, const float *sines,
                 const int32_t *position, rope_shape shape) {
@@ -131,7 +133,8 @@ mz_status mz_cuda_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     return mz_cuda_check(s, code, "rope");
 }
 
-/* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)). One block owns a row. Twin: mz_ref_gated_activation. */
+/* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)). One block owns a row. Twin:
+ * mz_ref_gated_activation. */
 static __global__ void __launch_bounds__(ROW_THREADS)
     gated_silu_kernel(float *y, const float *gate, const float *up, int64_t width, int64_t ld_y,
                       int64_t ld_gate, int64_t ld_up) {

@@ -3,22 +3,26 @@
 #include "core/ops/reference/reference_ops.h"
 
 /* The best expert not yet chosen: largest score, ties to the lower id, NaN after every number. */
-static int32_t best_of(const float *logits, int32_t n_experts, const int32_t *chosen, int32_t n_chosen) {
+static int32_t best_of(const float *logits, int32_t n_experts, const int32_t *chosen,
+                       int32_t n_chosen) {
     int32_t best = -1;
     for (int32_t e = 0; e < n_experts; e++) {
         bool taken = false;
         for (int32_t k = 0; k < n_chosen; k++) {
             taken = taken || chosen[k] == e;
         }
-        if (!taken && (best < 0 || logits[e] > logits[best] || (isnan(logits[best]) && !isnan(logits[e])))) {
+        if (!taken &&
+            (best < 0 || logits[e] > logits[best] || (isnan(logits[best]) && !isnan(logits[e])))) {
             best = e;
         }
     }
     return best;
 }
 
-/* Softmax probability of each chosen expert; NaN logits count as -inf, a row of only those gives zeros. */
-static void softmax_weights(float *weights, const int32_t *ids, int32_t top_k, const float *logits, int32_t n_experts) {
+/* Softmax probability of each chosen expert; NaN logits count as -inf, a row of only those gives
+ * zeros. */
+static void softmax_weights(float *weights, const int32_t *ids, int32_t top_k, const float *logits,
+                            int32_t n_experts) {
     double max = -INFINITY;
     double sum = 0;
     for (int32_t e = 0; e < n_experts; e++) {
@@ -41,7 +45,8 @@ mz_status mz_ref_route(mz_stream *s, const mz_router *router, const mz_routing *
         for (int32_t k = 0; k < router->top_k; k++) {
             ids[k] = best_of(logits, router->n_experts, ids, k);
         }
-        softmax_weights(routing->gate_weights + t * router->top_k, ids, router->top_k, logits, router->n_experts);
+        softmax_weights(routing->gate_weights + t * router->top_k, ids, router->top_k, logits,
+                        router->n_experts);
     }
     return MZ_OK;
 }
@@ -63,15 +68,17 @@ mz_status mz_ref_dispatch(mz_stream *s, const mz_routing *routing) {
     return MZ_OK;
 }
 
-mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out, const mz_routing *routing,
-                         const mz_tensor *shared_out, const mz_tensor *shared_logit) {
+mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                         const mz_routing *routing, const mz_tensor *shared_out,
+                         const mz_tensor *shared_logit) {
     (void)s;
     for (int64_t t = 0; t < routing->n_tokens; t++) {
         for (int64_t i = 0; i < y->shape[1]; i++) {
             double sum = 0;
             for (int32_t k = 0; k < routing->top_k; k++) {
                 const int64_t j = t * routing->top_k + k;
-                sum += (double)routing->gate_weights[j] * (double)mz_tensor_f32(expert_out, routing->slot_row[j])[i];
+                sum += (double)routing->gate_weights[j] *
+                       (double)mz_tensor_f32(expert_out, routing->slot_row[j])[i];
             }
             if (shared_out != NULL) {
                 const double gate = 1.0 / (1.0 + exp(-(double)mz_tensor_f32(shared_logit, t)[0]));

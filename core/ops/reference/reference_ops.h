@@ -1,26 +1,32 @@
-/* The reference implementation of each op: plain loops in the order of the formula, f64 sums, one thread. Never optimised.
- * Contracts stand in core/ops.h. MZ_PRECISION_BF16 rounds inputs and weights to bf16 before multiplying. */
+/* The reference implementation of each op: plain loops in the order of the formula, f64 sums, one
+ * thread. Never optimised. Contracts stand in core/ops.h. MZ_PRECISION_BF16 rounds inputs and
+ * weights to bf16 before multiplying. */
 #ifndef MZ_CORE_OPS_REFERENCE_REFERENCE_OPS_H
 #define MZ_CORE_OPS_REFERENCE_REFERENCE_OPS_H
 
 #include "core/ops.h"
 
 mz_status mz_ref_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
-mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_tensor *weight, float eps);
-mz_status mz_ref_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_rope_table *table, const mz_rows *rows);
+mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                          const mz_tensor *weight, float eps);
+mz_status mz_ref_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                      const mz_rope_table *table, const mz_rows *rows);
 mz_status mz_ref_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
-mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate, const mz_tensor *up,
-                                  mz_activation activation);
+mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                  const mz_tensor *up, mz_activation activation);
 mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
-mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const int32_t *rows);
-mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k, const mz_tensor *v, const mz_rows *rows);
-mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q, const mz_kv_layer *cache, const mz_rows *rows,
-                           float scale);
+mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                             const int32_t *rows);
+mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
+                          const mz_tensor *v, const mz_rows *rows);
+mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
 mz_status mz_ref_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 mz_status mz_ref_dispatch(mz_stream *s, const mz_routing *routing);
-mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear_bank *bank,
-                                const mz_routing *routing, bool gather);
-mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out, const mz_routing *routing,
-                         const mz_tensor *shared_out, const mz_tensor *shared_logit);
+mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_linear_bank *bank, const mz_routing *routing, bool gather);
+mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                         const mz_routing *routing, const mz_tensor *shared_out,
+                         const mz_tensor *shared_logit);
 
 #endif

@@ -2,7 +2,8 @@
 
 #include "core/ops/reference/reference_ops.h"
 
-mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_tensor *weight, float eps) {
+mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                          const mz_tensor *weight, float eps) {
     (void)s;
     const int64_t width = x->shape[1];
     const float *w = weight->data;
@@ -21,7 +22,8 @@ mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, 
     return MZ_OK;
 }
 
-mz_status mz_ref_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_rope_table *table, const mz_rows *rows) {
+mz_status mz_ref_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                      const mz_rope_table *table, const mz_rows *rows) {
     (void)s;
     const int64_t half = table->half_dim;
     const int64_t n_heads = x->shape[1] / (2 * half);
@@ -62,8 +64,8 @@ mz_status mz_ref_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
     return MZ_OK;
 }
 
-mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate, const mz_tensor *up,
-                                  mz_activation activation) {
+mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                  const mz_tensor *up, mz_activation activation) {
     (void)s;
     (void)activation; /* SiLU is the only one */
     for (int64_t t = 0; t < gate->shape[0]; t++) {
@@ -88,7 +90,8 @@ mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const
     return MZ_OK;
 }
 
-mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const int32_t *rows) {
+mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                             const int32_t *rows) {
     (void)s;
     for (int64_t t = 0; t < y->shape[0]; t++) {
         for (int64_t i = 0; i < x->shape[1]; i++) {

@@ -1,6 +1,7 @@
 #pragma once
 #include "cudasim.h"
-// Own half type: storage is 16 bits, arithmetic goes through float and rounds once per operation (as the device does).
+// Own half type: storage is 16 bits, arithmetic goes through float and rounds once per operation
+// (as the device does).
 struct __half {
     uint16_t u;
     __half() = default;

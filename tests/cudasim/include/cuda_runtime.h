@@ -1,5 +1,6 @@
-// Simulated CUDA runtime: host memory plays the device. Stream work is DEFERRED until something synchronises,
-// device memory is unreadable for host code between launches, and every pointer is range-checked.
+// Simulated CUDA runtime: host memory plays the device. Stream work is DEFERRED until something
+// synchronises, device memory is unreadable for host code between launches, and every pointer is
+// range-checked.
 #pragma once
 #include "cudasim.h"
 #include <functional>

@@ -1,13 +1,14 @@
-// cudasim: compile CUDA C++ kernels as ordinary C++17 and run every block as a set of fibers on the CPU.
-// Device-side view: qualifiers, built-in variables, barriers, warp collectives, atomics, math intrinsics.
-// The same .cu file goes through nvcc unchanged; this header is only seen by the host compiler.
+// cudasim: compile CUDA C++ kernels as ordinary C++17 and run every block as a set of fibers on the
+// CPU. Device-side view: qualifiers, built-in variables, barriers, warp collectives, atomics, math
+// intrinsics. The same .cu file goes through nvcc unchanged; this header is only seen by the host
+// compiler.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <algorithm>
 #include <type_traits>
 
 #define CUDASIM 1
@@ -21,8 +22,8 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __grid_constant__
 // Static shared arrays: one block runs at a time, so a plain static is the block's copy.
-// Without ASan they go to their own section, which the scheduler refills with 0xFF (NaN) before each block;
-// with ASan they stay ordinary globals so that each one gets its own red zone.
+// Without ASan they go to their own section, which the scheduler refills with 0xFF (NaN) before
+// each block; with ASan they stay ordinary globals so that each one gets its own red zone.
 #if defined(__SANITIZE_ADDRESS__) || defined(CUDASIM_PLAIN_SHARED)
 #define __shared__ static
 #else
@@ -54,9 +55,9 @@ struct uint3 {
         return {a, b, c, d};                                                                       \
     }
 CUDASIM_VEC(float, float)
-CUDASIM_VEC(int, int) CUDASIM_VEC(double, double) CUDASIM_VEC(short, short)
-    CUDASIM_VEC(signed char, char) CUDASIM_VEC(unsigned char, uchar)
-        CUDASIM_VEC(unsigned short, ushort) struct alignas(8) uint2 {
+CUDASIM_VEC(int, int)
+CUDASIM_VEC(double, double) CUDASIM_VEC(short, short) CUDASIM_VEC(signed char, char)
+    CUDASIM_VEC(unsigned char, uchar) CUDASIM_VEC(unsigned short, ushort) struct alignas(8) uint2 {
     unsigned x, y;
 };
 struct alignas(16) uint4 {
@@ -78,7 +79,8 @@ extern Thread *self; // the running CUDA thread
 void sync_block(const char *file, int line);
 int sync_block_reduce(int pred, int op, const char *file, int line); // op: 0 or, 1 and, 2 count
 enum { OP_SHFL = 1, OP_SYNCWARP, OP_VOTE, OP_MMA };
-// Deposits n (<=64) bytes of this lane; returns the deposited bytes of all 32 lanes (stride 64) once every lane in mask came.
+// Deposits n (<=64) bytes of this lane; returns the deposited bytes of all 32 lanes (stride 64)
+// once every lane in mask came.
 const unsigned char *collective(unsigned mask, int op, const void *mine, size_t n, const char *file,
                                 int line);
 void *dyn_smem();

@@ -3,7 +3,8 @@
 #include "cuda_runtime.h"
 
 namespace cudasim {
-extern cudaError_t sticky; // a fault that CUDASIM_KEEP_GOING survived; each synchronisation reports it
+extern cudaError_t
+    sticky; // a fault that CUDASIM_KEEP_GOING survived; each synchronisation reports it
 
 // Reserves the fibers' stacks and reads CUDASIM_ORDER; the first call counts.
 void start_fibers();
