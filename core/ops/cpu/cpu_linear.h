@@ -9,12 +9,13 @@
  *
  * Each output is a pure function of its row of x and of the weights: its bits depend neither on the
  * other rows of a call, nor on the op it is part of, nor on the number of threads. They do depend
- * on the instruction set. On AMX subnormal parts count as zero. A finite input never becomes NaN by
+ * on the instruction set. On AMX, and with bf16 precision on
+ * AVX-512 BF16, subnormal values count as zero. A finite input never becomes NaN by
  * itself; one that is infinite may.
  *
  * Scratch comes from the stream's arena and goes back at the end of the op, kept activations or
- * not. Errors: LIMIT when it does not fit; UNSUPPORTED where one x meets matrices of two precisions
- * (w_gate and w_up). */
+ * not. Errors: LIMIT when it does not fit; UNSUPPORTED where the matrices of one feed-forward
+ * differ in precision. */
 #ifndef MZ_CORE_OPS_CPU_CPU_LINEAR_H
 #define MZ_CORE_OPS_CPU_CPU_LINEAR_H
 

@@ -6,14 +6,10 @@
 #include "core/threads.h"
 
 enum {
-    SEGMENT_BYTES = 1 << 20, /* packed rows of a segment: half of a usual second-level cache */
-    CHUNKS_PER_THREAD = 4,   /* enough for the last chunk to be short beside the whole */
-    CHUNK_WORK =
-        1
-        << 20, /* least work of a chunk: weights times rows; about 2 us with the fastest kernels */
-    ROWS_PER_READ =
-        64, /* reading a weight from memory takes as long as multiplying it with this many rows */
-    PACK_COST = 64, /* packing a value takes as long as this many products */
+    CHUNKS_PER_THREAD = 4, /* enough for the last chunk to be short beside the whole */
+    CHUNK_WORK = 1 << 20,  /* least weights times rows of one: 2 us with the fastest kernels */
+    ROWS_PER_READ = 64,    /* rows that a weight is multiplied with while the next is read */
+    PACK_COST = 64,        /* products in the time that a value takes to be packed */
 };
 
 /* Stages of a segment. With few segments each stage is shared out among the threads; with many a
@@ -22,6 +18,7 @@ typedef enum stage { STAGE_PACK = 0, STAGE_HIDDEN, STAGE_OUT, STAGE_COUNT } stag
 
 typedef struct segment {
     const mz_product_set *set;
+    const mz_product_kernels *kernels;
     int32_t expert;
     int64_t first, n_rows;             /* of the set's rows */
     uint8_t *x, *hidden;               /* packed; NULL: in the thread's own memory */
@@ -29,7 +26,7 @@ typedef struct segment {
 } segment;
 
 typedef struct product_job {
-    const mz_product_kernels *kernels;
+    mz_isa isa;
     segment *segments;
     int64_t n_segments;
     stage stage;
@@ -55,11 +52,13 @@ static size_t align_64(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-const mz_product_kernels *mz_product_kernels_for(mz_isa isa) {
+const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_precision precision) {
     switch (isa) {
     case MZ_ISA_AMX:
         return &mz_product_kernels_amx;
     case MZ_ISA_AVX512_BF16:
+        return precision == MZ_PRECISION_BF16 ? &mz_product_kernels_avx512_bf16
+                                              : &mz_product_kernels_avx512;
     case MZ_ISA_AVX512:
         return &mz_product_kernels_avx512;
     case MZ_ISA_AVX2:
@@ -86,18 +85,20 @@ static const mz_matrix *first_matrix(const mz_product_set *set) {
     return is_ffn(set) ? &set->gate : &set->out;
 }
 
-static size_t x_bytes(const mz_product_kernels *k, const mz_product_set *set, int64_t n_rows) {
-    const mz_matrix *w = first_matrix(set);
-    return mz_packed_bytes(k, n_rows, w->d_in, w->precision);
+static size_t x_bytes(const segment *g) {
+    const mz_matrix *w = first_matrix(g->set);
+    return mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision);
 }
 
-static size_t hidden_bytes(const mz_product_kernels *k, const mz_product_set *set, int64_t n_rows) {
-    return is_ffn(set) ? mz_packed_bytes(k, n_rows, set->out.d_in, set->out.precision) : 0;
+static size_t hidden_bytes(const segment *g) {
+    const mz_matrix *w = &g->set->out;
+    return is_ffn(g->set) ? mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision) : 0;
 }
 
-/* Most rows of a segment of which 32 take `step_bytes`. */
-static int64_t rows_limit(size_t step_bytes) {
-    const int64_t n_steps = (int64_t)(SEGMENT_BYTES / step_bytes);
+/* Most rows of a segment like this one. */
+static int64_t rows_limit(segment g) {
+    g.n_rows = MZ_SEGMENT_ROW_STEP;
+    const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / (x_bytes(&g) + hidden_bytes(&g)));
     return MZ_SEGMENT_ROW_STEP *
            min_i64(max_i64(n_steps, 1), MZ_SEGMENT_ROWS / MZ_SEGMENT_ROW_STEP);
 }
@@ -124,6 +125,10 @@ static mz_packed packed_hidden(const segment *g) {
         .data = g->hidden, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
 }
 
+static const mz_product_kernels *kernels_of(const product_job *job, const mz_product_set *set) {
+    return mz_product_kernels_for(job->isa, set->out.precision);
+}
+
 /* Packing goes by rows, products by panels. */
 static int64_t n_items(const segment *g, stage st) {
     switch (st) {
@@ -145,16 +150,16 @@ static void run_stage(const product_job *job, const segment *g, stage st, int64_
     if (st == STAGE_PACK) {
         mz_row_source source = set->source;
         source.first = g->first;
-        job->kernels->pack(&x, &source, begin * MZ_SEGMENT_ROW_STEP,
-                           min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
+        g->kernels->pack(&x, &source, begin * MZ_SEGMENT_ROW_STEP,
+                         min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
     } else if (st == STAGE_HIDDEN) {
         const mz_matrix gate = matrix_of(&set->gate, set->gate_data, g->expert);
         const mz_matrix up = matrix_of(&set->up, set->up_data, g->expert);
-        job->kernels->gate_up(&gate, &up, begin, end, &x, &hidden, scratch);
+        g->kernels->gate_up(&gate, &up, begin, end, &x, &hidden, scratch);
     } else {
         const mz_matrix out = matrix_of(&set->out, set->out_data, g->expert);
-        job->kernels->product(&out, begin, end, is_ffn(set) ? &hidden : &x,
-                              mz_tensor_f32(set->y, g->first), set->y->ld, scratch);
+        g->kernels->product(&out, begin, end, is_ffn(set) ? &hidden : &x,
+                            mz_tensor_f32(set->y, g->first), set->y->ld, scratch);
     }
 }
 
@@ -178,7 +183,7 @@ static void segment_task(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++) {
         segment g = job->segments[i];
         g.x = job->own + (size_t)thread * job->own_bytes;
-        g.hidden = g.x + x_bytes(job->kernels, g.set, g.n_rows);
+        g.hidden = g.x + x_bytes(&g);
         for (int st = 0; st < STAGE_COUNT; st++) {
             run_stage(job, &g, (stage)st, 0, n_items(&g, (stage)st), thread);
         }
@@ -194,17 +199,15 @@ static int64_t max_segments(int64_t n_rows, int32_t n_experts) {
 /* Cuts n_rows rows of one expert evenly. */
 static void cut(product_job *job, const mz_product_set *set, int32_t expert, int64_t first,
                 int64_t n_rows) {
-    const mz_product_kernels *k = job->kernels;
-    const size_t step_bytes =
-        x_bytes(k, set, MZ_SEGMENT_ROW_STEP) + hidden_bytes(k, set, MZ_SEGMENT_ROW_STEP);
-    const int64_t n_parts = ceil_div(n_rows, rows_limit(step_bytes));
-    const int64_t step =
-        n_parts > 0 ? ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP) * MZ_SEGMENT_ROW_STEP
-                    : 1;
+    const segment whole = {.set = set, .kernels = kernels_of(job, set), .expert = expert};
+    const int64_t n_parts = max_i64(ceil_div(n_rows, rows_limit(whole)), 1);
+    const int64_t n_steps = ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP);
+    const int64_t step = max_i64(n_steps, 1) * MZ_SEGMENT_ROW_STEP;
     for (int64_t i = 0; i < n_rows; i += step) {
         segment *g = &job->segments[job->n_segments];
-        *g = (segment){
-            .set = set, .expert = expert, .first = first + i, .n_rows = min_i64(step, n_rows - i)};
+        *g = whole;
+        g->first = first + i;
+        g->n_rows = min_i64(step, n_rows - i);
         for (int st = 0; st < STAGE_COUNT && job->n_segments > 0; st++) {
             g->items_before[st] = g[-1].items_before[st] + n_items(&g[-1], (stage)st);
         }
@@ -251,8 +254,7 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     size_t largest = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
         const segment *g = &job->segments[i];
-        const size_t bytes = x_bytes(job->kernels, g->set, g->n_rows) +
-                             hidden_bytes(job->kernels, g->set, g->n_rows);
+        const size_t bytes = x_bytes(g) + hidden_bytes(g);
         total += bytes;
         largest = bytes > largest ? bytes : largest;
     }
@@ -269,8 +271,8 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     for (int64_t i = 0; i < job->n_segments; i++) {
         segment *g = &job->segments[i];
         g->x = at;
-        g->hidden = at + x_bytes(job->kernels, g->set, g->n_rows);
-        at = g->hidden + hidden_bytes(job->kernels, g->set, g->n_rows);
+        g->hidden = at + x_bytes(g);
+        at = g->hidden + hidden_bytes(g);
     }
     for (int st = 0; st < STAGE_COUNT; st++) {
         run_shared_stage(s, job, (stage)st);
@@ -279,10 +281,11 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
 }
 
 static mz_status check_set(mz_stream *s, const mz_product_set *set) {
-    if (is_ffn(set) && set->gate.precision != set->up.precision) {
+    const mz_precision precision = set->out.precision;
+    if (is_ffn(set) && (set->gate.precision != precision || set->up.precision != precision)) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "gated feed-forward: w_gate has precision %s and w_up the other one",
-                       set->gate.precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
+                       "gated feed-forward: w_down has precision %s, w_gate or w_up the other one",
+                       precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
     }
     const mz_matrix *matrices[] = {&set->out, &set->gate, &set->up};
     for (int i = 0; i < (is_ffn(set) ? 3 : 1); i++) {
@@ -297,20 +300,20 @@ static mz_status check_set(mz_stream *s, const mz_product_set *set) {
 }
 
 static mz_status plan_and_run(mz_stream *s, const mz_product_set *sets, int n_sets) {
-    product_job job = {.kernels = mz_product_kernels_for(s->ctx->isa)};
+    product_job job = {.isa = s->ctx->isa};
     int64_t n_segments = 0;
-    int64_t d_in = 0;
     for (int i = 0; i < n_sets; i++) {
         MZ_TRY(check_set(s, &sets[i]));
         n_segments += max_segments(sets[i].n_rows, sets[i].n_experts);
-        d_in = max_i64(d_in, max_i64(first_matrix(&sets[i])->d_in, sets[i].out.d_in));
+        const int64_t d_in = max_i64(first_matrix(&sets[i])->d_in, sets[i].out.d_in);
+        const size_t bytes = align_64(kernels_of(&job, &sets[i])->thread_bytes(d_in));
+        job.thread_bytes = bytes > job.thread_bytes ? bytes : job.thread_bytes;
     }
     void *segments = NULL;
     void *scratch = NULL;
     MZ_TRY(mz_stream_take_bytes(s, (size_t)n_segments * sizeof *job.segments, "product segments",
                                 &segments));
     job.segments = segments;
-    job.thread_bytes = align_64(job.kernels->thread_bytes(d_in));
     MZ_TRY(mz_stream_take_bytes(s, job.thread_bytes * (size_t)mz_pool_n_threads(s->ctx->pool),
                                 "product scratch", &scratch));
     job.scratch = scratch;
@@ -328,17 +331,17 @@ mz_status mz_products_run(mz_stream *s, const mz_product_set *sets, int n_sets) 
     return status;
 }
 
-/* Packed bytes of 32 rows in the widest form. */
+/* Packed bytes of 32 rows in the widest form, f32. */
 static size_t widest_step(const mz_product_kernels *k, const mz_product_size *size) {
     return mz_packed_bytes(k, MZ_SEGMENT_ROW_STEP, size->d_in, MZ_PRECISION_F32) +
            mz_packed_bytes(k, MZ_SEGMENT_ROW_STEP, size->d_ff, MZ_PRECISION_F32);
 }
 
 /* A segment is full, or the only one of its expert: then at most 31 rows are padding. Its bytes are
- * at most SEGMENT_BYTES or one step. Packed rows exist for all segments only while those are few
+ * at most segment_bytes or one step. Packed rows exist for all segments only while those are few
  * (run_segments). */
 size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int n_sets) {
-    const mz_product_kernels *k = mz_product_kernels_for(s->ctx->isa);
+    const mz_product_kernels *k = mz_product_kernels_for(s->ctx->isa, MZ_PRECISION_F32);
     const size_t n_threads = (size_t)mz_pool_n_threads(s->ctx->pool);
     size_t n_segments = 0;
     size_t total = 0;
@@ -350,7 +353,7 @@ size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int
         const size_t all = (size_t)n * step;
         n_segments += (size_t)n;
         total += all;
-        const size_t full = step > SEGMENT_BYTES ? step : SEGMENT_BYTES;
+        const size_t full = step > k->segment_bytes ? step : k->segment_bytes;
         const size_t one = full < all ? full : all;
         largest = one > largest ? one : largest;
         d_in = max_i64(d_in, max_i64(sizes[i].d_in, sizes[i].d_ff));

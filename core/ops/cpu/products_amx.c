@@ -23,9 +23,6 @@ enum {
     TILE_BYTES = 1024,
     PARTS_MAX = 3,
     SLAB_BLOCKS = 4, /* blocks converted at a time where they are used once */
-#ifndef AHEAD
-    AHEAD = 1,
-#endif
     C_VALUES = MZ_PANEL * 2 * LANES
 };
 
@@ -267,20 +264,16 @@ MZ_KERNEL_INLINE void accumulate(const weight_tiles *w, int w_parts, const uint8
     const size_t x_stride = (size_t)x_parts * TILE_BYTES;
     const uint8_t *next = w->next;
     for (int64_t b = 0; b < w->n_blocks; b++) {
-#ifndef NO_T0
         if (w_parts == 1 && w->row_stride > 64) {
-            const uint8_t *ahead = w->base + (size_t)(b + AHEAD) * w->block_stride;
+            const uint8_t *ahead = w->base + (size_t)(b + 1) * w->block_stride;
             for (size_t i = 0; i < MZ_PANEL; i++) {
                 _mm_prefetch(ahead + i * w->row_stride, _MM_HINT_T0);
             }
         }
-#endif
-#ifndef NO_T1
         for (size_t i = 0; i < w->next_bytes; i += 64) {
             _mm_prefetch(next + i, _MM_HINT_T1);
         }
         next += w->next_bytes;
-#endif
         for (int wp = 0; wp < w_parts; wp++) {
             const uint8_t *a = w->base + (size_t)b * w->block_stride + (size_t)wp * w->part_stride;
             _tile_loadd(4, a, w->row_stride);
@@ -521,6 +514,7 @@ const mz_product_kernels mz_product_kernels_amx = {
     .row_step = LANES,
     .width_step = BLOCK,
     .value_bytes = {2 * PARTS_MAX, 2},
+    .segment_bytes = 1 << 20,
     .thread_bytes = thread_bytes,
     .pack = pack,
     .product = product,

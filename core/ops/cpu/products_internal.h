@@ -14,7 +14,7 @@
 
 enum {
     MZ_PANEL = 32,            /* weight rows that a kernel works on at a time */
-    MZ_SEGMENT_ROWS = 256,    /* most rows of a segment */
+    MZ_SEGMENT_ROWS = 512,    /* most rows of a segment */
     MZ_SEGMENT_ROW_STEP = 32, /* a segment's rows are a multiple of this, but for the last one */
 };
 
@@ -50,6 +50,7 @@ typedef struct mz_packed {
  * result depends neither on the other rows nor on the range of panels. */
 typedef struct mz_product_kernels {
     int64_t row_step, width_step;
+    size_t segment_bytes;   /* most bytes of a segment's packed rows, for the cache's sake */
     int64_t value_bytes[2]; /* bytes of a packed value, by mz_precision */
     size_t (*thread_bytes)(int64_t d_in);
     /* Packs rows [begin, end) of src to the same rows of dst; begin is a multiple of row_step, and
@@ -67,9 +68,10 @@ typedef struct mz_product_kernels {
 extern const mz_product_kernels mz_product_kernels_scalar;
 extern const mz_product_kernels mz_product_kernels_avx2;
 extern const mz_product_kernels mz_product_kernels_avx512;
+extern const mz_product_kernels mz_product_kernels_avx512_bf16; /* of bf16 precision only */
 extern const mz_product_kernels mz_product_kernels_amx;
 
-const mz_product_kernels *mz_product_kernels_for(mz_isa isa);
+const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_precision precision);
 
 /* Bytes of `n_rows` packed rows; a multiple of 64. */
 size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width,
@@ -100,7 +102,7 @@ typedef struct mz_product_size {
 enum { MZ_PRODUCT_SETS = 2 };
 
 /* Runs one or two sets, whose work is shared among the threads together. Takes scratch from the
- * stream's arena and gives it back. Errors: LIMIT; UNSUPPORTED when gate and up differ in
+ * stream's arena and gives it back. Errors: LIMIT; UNSUPPORTED when a set's matrices differ in
  * precision. */
 mz_status mz_products_run(mz_stream *s, const mz_product_set *sets, int n_sets);
 
