@@ -100,7 +100,7 @@ static int64_t rows_limit(segment g) {
     g.n_rows = MZ_SEGMENT_ROW_STEP;
     const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / (x_bytes(&g) + hidden_bytes(&g)));
     return MZ_SEGMENT_ROW_STEP *
-           min_i64(max_i64(n_steps, 1), MZ_SEGMENT_ROWS / MZ_SEGMENT_ROW_STEP);
+           min_i64(max_i64(n_steps, 1), g.kernels->segment_rows / MZ_SEGMENT_ROW_STEP);
 }
 
 static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t expert) {

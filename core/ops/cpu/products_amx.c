@@ -256,9 +256,8 @@ static weight_tiles convert(const mz_matrix *w, int64_t row, int64_t block, int6
 /* ---- Tiles ---- */
 
 /* C tiles 0 (rows 0..15) and 1 (rows 16..31) of the panel at x0, and with `pair` 2 and 3 of the one
- * at x1:
- * += over the blocks of w. All products of one block come before the next block's, whatever the
- * shape of the call. */
+ * at x1, get the products with all blocks of w added. All products of one block come before the
+ * next block's, whatever the shape of the call. */
 MZ_KERNEL_INLINE void accumulate(const weight_tiles *w, int w_parts, const uint8_t *x0,
                                  const uint8_t *x1, int x_parts, bool pair) {
     const size_t x_stride = (size_t)x_parts * TILE_BYTES;
@@ -514,6 +513,7 @@ const mz_product_kernels mz_product_kernels_amx = {
     .row_step = LANES,
     .width_step = BLOCK,
     .value_bytes = {2 * PARTS_MAX, 2},
+    .segment_rows = 256,
     .segment_bytes = 1 << 20,
     .thread_bytes = thread_bytes,
     .pack = pack,

@@ -87,6 +87,7 @@ const mz_product_kernels mz_product_kernels_avx512_bf16 = {
     .row_step = 1,
     .width_step = STEP_VALUES,
     .value_bytes = {0, VALUE_BYTES},
+    .segment_rows = MZ_SEGMENT_ROWS,
     .segment_bytes = 4 << 20,
     .thread_bytes = thread_bytes,
     .pack = pack,

@@ -50,6 +50,7 @@ typedef struct mz_packed {
  * result depends neither on the other rows nor on the range of panels. */
 typedef struct mz_product_kernels {
     int64_t row_step, width_step;
+    int64_t segment_rows;   /* most rows of a segment, at most MZ_SEGMENT_ROWS */
     size_t segment_bytes;   /* most bytes of a segment's packed rows, for the cache's sake */
     int64_t value_bytes[2]; /* bytes of a packed value, by mz_precision */
     size_t (*thread_bytes)(int64_t d_in);

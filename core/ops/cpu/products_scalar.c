@@ -117,6 +117,7 @@ const mz_product_kernels mz_product_kernels_scalar = {
     .row_step = 1,
     .width_step = VLEN,
     .value_bytes = {4, 4},
+    .segment_rows = MZ_SEGMENT_ROWS,
     .segment_bytes = 4 << 20,
     .thread_bytes = thread_bytes,
     .pack = pack,
