@@ -2,9 +2,11 @@
  *
  *   json    one object: {"model": NAME, "horizon": N, "series": [ITEM, ...]}
  *   jsonl   one ITEM a line
- *           ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID,
- * "error": text} for a series that could not be forecast. Numbers read back to the same double. csv
- * id,step,forecast: one line a value, step 1 to N; failed series have no lines table   for people
+ *   csv     id,step,forecast: one line a value, step 1 to N; failed series have no lines
+ *   table   for people
+ *
+ * ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID, "error": text}
+ * for a series that could not be forecast. Numbers read back to the same double.
  */
 #ifndef MZ_APPS_FORECAST_WRITER_H
 #define MZ_APPS_FORECAST_WRITER_H
