@@ -38,9 +38,8 @@ mz_status mz_path_join(mz_context *ctx, const char *dir, const char *name, char 
 /* An output that replaces its target only when complete. Created by mz_output_open; exactly one of
  * commit and abort. */
 typedef struct mz_output {
-    FILE *stream; /* write here; check nothing until commit */
-    char
-        *path; /* final name, symlinks followed; NULL for stdout and for devices written directly */
+    FILE *stream;    /* write here; check nothing until commit */
+    char *path;      /* final name, symlinks followed; NULL for stdout and devices */
     char *temp_path; /* temporary file beside it; NULL where there is none */
     char *shown;     /* name for messages */
 } mz_output;

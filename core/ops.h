@@ -74,8 +74,7 @@ typedef struct mz_linear_bank {
 
 /* How a router turns logits into chosen experts and weights. */
 typedef enum mz_router_kind {
-    MZ_ROUTER_SOFTMAX_TOPK =
-        0, /* softmax over all experts, then the top_k probabilities as they are */
+    MZ_ROUTER_SOFTMAX_TOPK = 0, /* softmax over all, then the top_k probabilities as they are */
 } mz_router_kind;
 
 typedef struct mz_router {
@@ -101,15 +100,12 @@ typedef struct mz_moe {
 typedef struct mz_routing {
     int64_t n_tokens;
     int32_t n_experts, top_k;
-    mz_tensor logits; /* [n_tokens, n_experts] f32 */
-    int32_t
-        *expert_ids; /* [n_tokens, top_k], best first; equal scores: lower id first; NaN loses */
+    mz_tensor logits;        /* [n_tokens, n_experts] f32 */
+    int32_t *expert_ids;     /* [n_tokens, top_k] best first; ties: lower id first; NaN loses */
     float *gate_weights;     /* [n_tokens, top_k] */
-    int32_t *expert_offsets; /* [n_experts + 1]: sorted rows of expert e are [offsets[e], offsets[e
-                                + 1]) */
-    int32_t *row_index; /* [n_slots]: the slot that sorted row i holds; stable: ascending within an
-                           expert */
-    int32_t *slot_row;  /* [n_slots]: the sorted row of slot j; inverse of row_index */
+    int32_t *expert_offsets; /* [n_experts + 1] sorted rows of e: offsets[e] to [e + 1] - 1 */
+    int32_t *row_index;      /* [n_slots] slot of sorted row i, ascending within an expert */
+    int32_t *slot_row;       /* [n_slots] sorted row of slot j: the inverse of row_index */
 } mz_routing;
 
 enum {
@@ -117,15 +113,15 @@ enum {
     MZ_MAX_HEAD_DIM = 256, /* widest attention head */
 };
 
-/* One layer of a paged KV cache. Page p: keys at k + p * page_stride,
- * [n_kv_heads][head_dim][MZ_KV_PAGE] (transposed, so that one query meets 64 neighbouring
- * positions), values at v + p * page_stride, [n_kv_heads][MZ_KV_PAGE][head_dim]. */
+/* One layer of a paged KV cache. Page p begins at k + p * page_stride and v + p * page_stride:
+ *   keys    [n_kv_heads][head_dim][MZ_KV_PAGE], transposed: a query meets 64 neighbours at once
+ *   values  [n_kv_heads][MZ_KV_PAGE][head_dim] */
 typedef struct mz_kv_layer {
     float *k, *v;
     int64_t page_stride; /* elements */
     int64_t n_kv_heads, head_dim;
-    const int32_t *page_table; /* [n_sequences, table_stride]: page that holds positions [64 i, 64 i
-                                  + 64); backend memory */
+    const int32_t *page_table; /* [n_sequences, table_stride] page of positions [64 i, 64 i + 64);
+                                  backend memory */
     int64_t table_stride;
 } mz_kv_layer;
 
@@ -137,8 +133,7 @@ typedef struct mz_rows {
     const int32_t *position; /* [n_rows] 0-based */
 } mz_rows;
 
-/* Cosines and sines of rotary positions, half-split pairs (Su et al. 2021; pairing as in GPT-NeoX).
- */
+/* Cosines and sines of rotary positions (Su et al. 2021); half-split pairs as in GPT-NeoX. */
 typedef struct mz_rope_table {
     int64_t n_positions, half_dim; /* half_dim = head_dim / 2 */
     const float *cos, *sin;        /* [n_positions, half_dim], backend memory */
@@ -146,22 +141,26 @@ typedef struct mz_rope_table {
 
 /* ---- Primitive ops: every backend has all of them ---- */
 
-/* y[t] = W x[t] + b.   y [n_tokens, d_out], x [n_tokens, d_in]. */
+/* y[t] = W x[t] + b.
+ *   x  [n_tokens, d_in]
+ *   y  [n_tokens, d_out] */
 mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 
-/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).   weight [width]
- * f32. */
+/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).
+ *   x, y    [n_tokens, width]
+ *   weight  [width] f32 */
 mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                          const mz_tensor *weight, float eps);
 
-/* Rotates each head of each row by its position: with half h = head_dim / 2, y_i = x_i cos -
- * x_{i+h} sin and y_{i+h} = x_{i+h} cos + x_i sin.   y, x [n_rows, n_heads * head_dim]; y may be x.
- * Errors: LIMIT for a position outside the table is the caller's duty (positions may be in device
- * memory). */
+/* Rotates each head of each row by its position: with h = head_dim / 2,
+ * y_i = x_i cos - x_{i+h} sin and y_{i+h} = x_{i+h} cos + x_i sin.
+ *   x, y  [n_rows, n_heads * head_dim]; y may be x
+ * That positions lie inside the table is the caller's duty: they may be in device memory. */
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                      const mz_rope_table *table, const mz_rows *rows);
 
-/* y = softmax of each row of x; a row of only -inf gives zeros. */
+/* y = softmax of each row of x; a row of only -inf gives zeros.
+ *   x, y  [n_tokens, width] */
 mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
 /* y = act(gate) * up, all [n_tokens, width]. */
@@ -171,19 +170,22 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
 /* y = a + b. */
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
 
-/* y[i] = x[rows[i]].   y [n, width]; rows [n] i32 in backend memory. */
+/* y[i] = x[rows[i]].
+ *   rows  [n] i32, backend memory
+ *   y     [n, width] */
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                             const int32_t *rows);
 
-/* Writes keys and values of the rows into their pages.   k, v [n_rows, n_kv_heads * head_dim]. */
+/* Writes keys and values of the rows into their pages.
+ *   k, v  [n_rows, n_kv_heads * head_dim] */
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                          const mz_tensor *v, const mz_rows *rows);
 
 /* Causal attention of each row over positions 0..position of its sequence, which the cache holds
  * already (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023; softmax computed tile by tile,
- * the score matrix is never stored). y, q [n_rows, n_heads * head_dim]; n_heads a multiple of
- * n_kv_heads; head h reads kv head h / (n_heads / n_kv_heads). Errors also: UNSUPPORTED for
- * head_dim above MZ_MAX_HEAD_DIM. */
+ * the score matrix is never stored). Head h reads kv head h / (n_heads / n_kv_heads).
+ *   q, y  [n_rows, n_heads * head_dim]; n_heads a multiple of n_kv_heads
+ * Errors also: UNSUPPORTED for head_dim above MZ_MAX_HEAD_DIM. */
 mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
 
@@ -194,31 +196,39 @@ mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *r
 mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing);
 
 /* For each sorted row i of expert e: y[i] = W_e x[r], with r = row_index[i] / top_k if `gather`,
- * else r = i. y [n_slots, d_out]; x [n_tokens, d_in] or [n_slots, d_in]. */
+ * else r = i.
+ *   x  [n_tokens, d_in] if `gather`, else [n_slots, d_in]
+ *   y  [n_slots, d_out] */
 mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
 /* y[t] = sum over ranks k, ascending, of gate_weights[t, k] * expert_out[slot_row[t * top_k + k]],
- * then, where shared_out is given, + sigmoid(shared_logit[t]) * shared_out[t]. y [n_tokens,
- * d_model]; expert_out [n_slots, d_model]; shared_out [n_tokens, d_model] and shared_logit
- * [n_tokens, 1] or both NULL. */
+ * then, where shared_out is given, + sigmoid(shared_logit[t]) * shared_out[t].
+ *   expert_out    [n_slots, d_model]
+ *   shared_out    [n_tokens, d_model], or NULL together with
+ *   shared_logit  [n_tokens, 1]
+ *   y             [n_tokens, d_model] */
 mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                         const mz_routing *routing, const mz_tensor *shared_out,
                         const mz_tensor *shared_logit);
 
 /* ---- Fused ops: a backend's own where it has one, otherwise composed ---- */
 
-/* Gated feed-forward.   y [n_tokens, d_model], x [n_tokens, d_model]. */
+/* Gated feed-forward (Shazeer 2020).
+ *   x, y  [n_tokens, d_model] */
 mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                           const mz_gated_ffn *ffn);
 
-/* The whole mixture-of-experts layer; fills `routing` (taken by mz_routing_take) on the way.
- * Nothing is read back to the host. y, x [n_tokens, d_model]. `probe` (NULL: none) receives
- * intermediate results and forces the composition. */
+/* Receives intermediate results of a mixture layer, which is then composed from primitives. */
 typedef struct mz_moe_probe {
     mz_tensor shared_logit; /* [n_tokens, 1], set by the op; absent without shared expert */
     mz_tensor shared_out;   /* [n_tokens, d_model], before the gate */
 } mz_moe_probe;
+
+/* The whole mixture-of-experts layer (Shazeer et al. 2017; shared expert: Dai et al. 2024). Fills
+ * `routing` (taken by mz_routing_take) on the way; nothing is read back to the host.
+ *   x, y   [n_tokens, d_model]
+ *   probe  NULL: none */
 mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                     const mz_routing *routing, mz_moe_probe *probe);
 

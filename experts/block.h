@@ -12,10 +12,11 @@ typedef struct mz_block {
     float norm_eps;
     int64_t n_heads, n_kv_heads, head_dim;
     mz_tensor attn_norm; /* [d_model] f32 */
-    mz_linear w_q, w_k, w_v,
-        w_o; /* [n_heads or n_kv_heads * head_dim, d_model]; w_o [d_model, n_heads * head_dim] */
-    mz_tensor ffn_norm; /* [d_model] f32 */
-    bool has_experts;   /* which of the two follows */
+    mz_linear w_q;       /* [n_heads * head_dim, d_model] */
+    mz_linear w_k, w_v;  /* [n_kv_heads * head_dim, d_model] */
+    mz_linear w_o;       /* [d_model, n_heads * head_dim] */
+    mz_tensor ffn_norm;  /* [d_model] f32 */
+    bool has_experts;    /* which of the two follows */
     mz_gated_ffn ffn;
     mz_moe moe;
 } mz_block;
@@ -26,17 +27,17 @@ typedef struct mz_block_call {
     const mz_rows *rows; /* of x */
     const mz_kv_layer *cache;
     const mz_rope_table *rope;
-    const mz_rows
-        *out_rows; /* sequence and position of the rows whose output is wanted; NULL: all */
+    const mz_rows *out_rows;  /* the rows whose output is wanted; NULL: all */
     const int32_t *out_index; /* which rows of x those are, ascending */
     const mz_trace *trace;    /* NULL: none */
 } mz_block_call;
 
 /* Keys and values of all rows of x enter the cache; y holds the block's output for out_rows only,
- * so that the last layer of a decoder computes no more than what is read. x [rows->n_rows,
- * d_model], y [out_rows->n_rows (or rows->n_rows), d_model] Trace: attn_norm, k_cache (rotated
- * keys), v_cache, attn_out, after_attn, ffn_norm, router_logits, expert_ids, gate_weights,
- * shared_gate_logit, shared_out, ffn_out, out. */
+ * so that the last layer of a decoder computes no more than what is read.
+ *   x  [rows->n_rows, d_model]
+ *   y  [out_rows->n_rows, d_model], or [rows->n_rows, d_model]
+ * Trace: attn_norm, k_cache (rotated keys), v_cache, attn_out, after_attn, ffn_norm, router_logits,
+ * expert_ids, gate_weights, shared_gate_logit, shared_out, ffn_out, out. */
 mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                            const mz_block *block, const mz_block_call *call);
 

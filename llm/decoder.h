@@ -29,9 +29,10 @@ typedef struct mz_batch {
 } mz_batch;
 
 /* Runs the rows through all blocks. In the last block only what the wanted rows need is computed,
- * beside the keys and values of all rows. hidden [n_out, d_model], after the final norm; x
- * [n_tokens, d_model] embedded rows. Pages must exist (mz_kv_cache_extend). Trace: what the blocks
- * record, then final_norm (layer -1). Errors: those of the ops. */
+ * beside the keys and values of all rows. Pages must exist (mz_kv_cache_extend).
+ *   x       [n_tokens, d_model] embedded rows
+ *   hidden  [n_out, d_model], after the final norm
+ * Trace: what the blocks record, then final_norm (layer -1). Errors: those of the ops. */
 mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
                              const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
                              const mz_rope_table *rope, const mz_trace *trace);

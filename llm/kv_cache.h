@@ -17,12 +17,11 @@ typedef struct mz_kv_cache {
     mz_kv_cache_config config;
     float *data; /* backend memory: [n_layers][n_pages][keys, values] */
     size_t bytes;
-    int32_t *table; /* host: [max_sequences, max_pages_per_sequence] */
-    int32_t
-        *device_table; /* the same in backend memory; equal to `table` where that is host memory */
-    int64_t *n_positions; /* host: [max_sequences] positions that have a page or part of one */
-    int64_t n_used;       /* pages given out */
-    bool table_changed;   /* since the last upload */
+    int32_t *table;        /* host: [max_sequences, max_pages_per_sequence] */
+    int32_t *device_table; /* the same in backend memory, which may be `table` itself */
+    int64_t *n_positions;  /* host: [max_sequences] positions that have a page or part of one */
+    int64_t n_used;        /* pages given out */
+    bool table_changed;    /* since the last upload */
 } mz_kv_cache;
 
 /* Errors: NOMEM, LIMIT (sizes that overflow), DEVICE. Pages are committed when they are first
