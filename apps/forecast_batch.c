@@ -1,5 +1,8 @@
 #include "apps/forecast_batch.h"
 
+#include "apps/forecast_batch_internal.h"
+#include "apps/zoo/conformal.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -9,6 +12,7 @@ static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
     mz_free(ctx, e->id);
     mz_free(ctx, e->values);
     mz_free(ctx, e->forecast);
+    mz_free(ctx, e->widths);
     mz_free(ctx, e->error);
     *e = (mz_forecast_entry){0};
 }
@@ -35,9 +39,7 @@ void mz_forecast_batch_close(mz_forecast_batch *b) {
 
 /* ---- reading ---- */
 
-static void warn(mz_warnings *w, const char *format, ...) MZ_PRINTF(2, 3);
-
-static void warn(mz_warnings *w, const char *format, ...) {
+void mz_forecast_warn(mz_warnings *w, const char *format, ...) {
     va_list args;
     if (w->n == MZ_MAX_WARNINGS) {
         return;
@@ -54,14 +56,15 @@ static const char *plural(int64_t n) {
 static void warn_of_gaps(const mz_gap_report *gaps, mz_missing policy, mz_warnings *w) {
     static const char *const done[] = {"filled (linear)", "filled (forward)", "dropped"};
     if (gaps->n_inner > 0 && policy != MZ_MISSING_ERROR) {
-        warn(w, "%lld missing value%s %s", (long long)gaps->n_inner, plural(gaps->n_inner),
-             done[policy]);
+        mz_forecast_warn(w, "%lld missing value%s %s", (long long)gaps->n_inner,
+                         plural(gaps->n_inner), done[policy]);
     }
     if (gaps->n_trailing > 0) {
-        warn(w,
-             "%lld missing value%s at the end removed: the forecast starts after the last observed "
-             "value",
-             (long long)gaps->n_trailing, plural(gaps->n_trailing));
+        mz_forecast_warn(
+            w,
+            "%lld missing value%s at the end removed: the forecast starts after the last observed "
+            "value",
+            (long long)gaps->n_trailing, plural(gaps->n_trailing));
     }
 }
 
@@ -86,11 +89,19 @@ static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int
     return MZ_OK;
 }
 
+/* Values that the newest `n_context` and the bands' origins before them reach back to. */
+static int64_t n_wanted(const mz_forecast_batch *b, int64_t n_context, int64_t n_values) {
+    const int64_t past = b->n_levels > 0 ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
+    return n_context + past < n_values ? n_context + past : n_values;
+}
+
 /* Copies what the model will use. */
 static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_forecast_entry *e) {
-    const int64_t n = mz_forecaster_context_len(b->forecaster, &b->options, series->n_values);
+    e->n_context = mz_forecaster_context_len(b->forecaster, &b->options, series->n_values);
+    const int64_t n = n_wanted(b, e->n_context, series->n_values);
     void *values = NULL;
     void *forecast = NULL;
+    void *widths = NULL;
     MZ_TRY(mz_calloc(b->ctx, (size_t)n, sizeof(double), "series", &values));
     e->values = values;
     e->n_values = n;
@@ -98,6 +109,11 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
     memcpy(e->values, series->values + (series->n_values - n), (size_t)n * sizeof(double));
     MZ_TRY(mz_calloc(b->ctx, (size_t)b->options.horizon, sizeof(double), "forecast", &forecast));
     e->forecast = forecast;
+    if (b->n_levels > 0) {
+        const size_t n_widths = (size_t)b->n_levels * (size_t)b->options.horizon;
+        MZ_TRY(mz_calloc(b->ctx, n_widths, sizeof(double), "bands", &widths));
+        e->widths = widths;
+    }
     return MZ_OK;
 }
 
@@ -131,8 +147,9 @@ static int collect_items(mz_forecast_batch *b, int n_entries) {
     for (int i = 0; i < n_entries; i++) {
         const mz_forecast_entry *e = &b->entries[i];
         if (e->error == NULL) {
-            b->items[n++] = (mz_forecast_item){
-                .values = e->values, .n_values = e->n_values, .forecast = e->forecast};
+            b->items[n++] = (mz_forecast_item){.values = e->values + (e->n_values - e->n_context),
+                                               .n_values = e->n_context,
+                                               .forecast = e->forecast};
         }
     }
     return n;
@@ -164,28 +181,29 @@ mz_status mz_forecast_batch_next(mz_forecast_batch *b, mz_series_reader *reader)
 static void warn_of_flags(const mz_forecast_batch *b, uint32_t flags, mz_forecast_entry *e) {
     mz_warnings *w = &e->warnings;
     if ((flags & MZ_FORECAST_NAIVE) != 0) {
-        warn(w, "a single value says nothing about the future: it is repeated (naive forecast)");
+        mz_forecast_warn(
+            w, "a single value says nothing about the future: it is repeated (naive forecast)");
     }
     if ((flags & MZ_FORECAST_CONSTANT) != 0) {
-        warn(w, "all values are equal: the value is repeated (constant forecast)");
+        mz_forecast_warn(w, "all values are equal: the value is repeated (constant forecast)");
     }
     if ((flags & MZ_FORECAST_SHORT) != 0) {
-        warn(w, "short series: %lld value%s to go by", (long long)e->n_values, plural(e->n_values));
+        mz_forecast_warn(w, "short series: %lld value%s to go by", (long long)e->n_context,
+                         plural(e->n_context));
     }
     if ((flags & MZ_FORECAST_BEYOND_TRAINING) != 0) {
-        warn(
+        mz_forecast_warn(
             w,
             "%lld values and %lld steps are more than the %lld positions the model was trained for",
-            (long long)e->n_values, (long long)b->options.horizon,
+            (long long)e->n_context, (long long)b->options.horizon,
             (long long)mz_forecaster_max_positions(b->forecaster));
     }
     if ((flags & MZ_FORECAST_CLAMPED) != 0) {
-        warn(w, "values beyond the range of a double were set to its end");
+        mz_forecast_warn(w, "values beyond the range of a double were set to its end");
     }
 }
 
-/* Whether another series could still be forecast after this failure. */
-static bool is_about_series(mz_status status) {
+bool mz_forecast_is_about_series(mz_status status) {
     return status == MZ_ERR_ARG || status == MZ_ERR_FORMAT || status == MZ_ERR_LIMIT;
 }
 
@@ -198,7 +216,7 @@ static mz_status run_singly(mz_forecast_batch *b) {
             continue;
         }
         const mz_status status = mz_forecaster_run(b->forecaster, &b->options, &b->items[k], 1);
-        if (is_about_series(status)) {
+        if (mz_forecast_is_about_series(status)) {
             MZ_TRY(mz_strdup(b->ctx, b->ctx->error.message, &e->error));
         } else {
             MZ_TRY(status);
@@ -209,13 +227,13 @@ static mz_status run_singly(mz_forecast_batch *b) {
     return MZ_OK;
 }
 
-mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
+static mz_status run_batch(mz_forecast_batch *b) {
     const int n = collect_items(b, b->n_ready);
     if (n == 0) {
         return MZ_OK;
     }
     const mz_status status = mz_forecaster_run(b->forecaster, &b->options, b->items, n);
-    if (is_about_series(status)) {
+    if (mz_forecast_is_about_series(status)) {
         return run_singly(b);
     }
     MZ_TRY(status);
@@ -226,4 +244,9 @@ mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
         }
     }
     return MZ_OK;
+}
+
+mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
+    MZ_TRY(run_batch(b));
+    return b->n_levels > 0 ? mz_forecast_bands(b) : MZ_OK;
 }

@@ -14,21 +14,25 @@ enum { MZ_FORECAST_BATCH = 256 };
 /* One series of a batch, owned by it. */
 typedef struct mz_forecast_entry {
     char *id;
-    double *values; /* [n_values] the newest, as many as the model uses */
+    double *values; /* [n_values] the newest, as many as forecast and bands need */
     int64_t n_values;
+    int64_t n_context;  /* newest of these that the forecast uses */
     int64_t n_observed; /* values of the whole series after its gaps were filled */
     double *forecast;   /* [horizon] */
+    double *widths;     /* [n_levels, horizon] half-widths of the bands; NULL: none wanted */
     char *error;        /* why there is no forecast; NULL: there is one */
     mz_warnings warnings;
 } mz_forecast_entry;
 
-/* Filled by the caller with ctx to missing, the rest 0. One thread; closed with
+/* Filled by the caller with ctx to n_levels, the rest 0. One thread; closed with
  * mz_forecast_batch_close. */
 typedef struct mz_forecast_batch {
     mz_context *ctx;
     mz_forecaster *forecaster;
     mz_forecast_options options;
     mz_missing missing;
+    const double *levels; /* [n_levels] nominal coverage of the bands, ascending */
+    int n_levels;         /* 0: no bands */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */
     int n_ready;   /* of these belong to this batch; one more may wait for the next */
@@ -42,8 +46,8 @@ void mz_forecast_batch_close(mz_forecast_batch *batch);
  * mz_series_next; NOMEM. */
 mz_status mz_forecast_batch_next(mz_forecast_batch *batch, mz_series_reader *reader);
 
-/* Forecasts the ready entries. What one series is to blame for goes to its entry. Errors: NOMEM;
- * DEVICE. */
+/* Forecasts the ready entries, and their bands. What one series is to blame for goes to its entry.
+ * Errors: NOMEM; DEVICE. */
 mz_status mz_forecast_batch_run(mz_forecast_batch *batch);
 
 #endif

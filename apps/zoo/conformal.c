@@ -53,7 +53,8 @@ mz_status mz_conformal_widths(mz_context *ctx, const double *errors, int n_origi
         const int64_t n = gather(errors, n_origins, horizon, begin, end, sorted);
         qsort(sorted, (size_t)n, sizeof *sorted, compare);
         for (int l = 0; l < n_levels; l++) {
-            const int64_t rank = (int64_t)ceil((double)(n + 1) * levels[l]);
+            /* Not one more because 0.8 is no binary fraction. */
+            const int64_t rank = (int64_t)ceil((double)(n + 1) * levels[l] - 1e-9);
             const int64_t at = rank < n ? rank : n;
             /* A step that no origin reaches is as wide as the one before it. */
             const double before = h > 0 ? widths[l * horizon + h - 1] : 0;
