@@ -17,10 +17,11 @@ enum { MAX_CONTEXT = 1 << 18, FEW_SERIES = 16, NOT_GIVEN = -1 };
 /* What the line asked for. */
 typedef struct request {
     const char *file;
-    const char *columns, *model, *models_dir, *output;
+    const char *columns, *model, *models_dir, *output, *level, *quantile_list;
     int64_t horizon, context_len, seed;
     int normalize, missing, precision, format;
-    bool json;
+    bool json, nonnegative, round;
+    mz_forecast_quantiles quantiles;
 } request;
 
 /* Where the answer goes. Until the first forecast exists it waits in memory: an input without any
@@ -107,6 +108,7 @@ static mz_status sink_write(job *j, const mz_forecast_entry *e) {
         .n_history = e->n_values,
         .n_observed = e->n_observed,
         .forecast = e->forecast,
+        .quantiles = e->quantiles,
         .warnings = &e->warnings,
         .error = e->error,
     };
@@ -134,11 +136,15 @@ static mz_status open_job(job *j) {
                                               .context_len = r->context_len,
                                               .normalize = (mz_normalize)r->normalize};
     j->batch->missing = (mz_missing)r->missing;
+    j->batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
+    j->batch->nonnegative = r->nonnegative;
+    j->batch->round = r->round;
     MZ_TRY(mz_zoo_load_forecaster(&j->ctx, j->model_dir, &load, &j->batch->forecaster));
     j->sink.writer = (mz_forecast_writer){
         .format = (mz_forecast_format)r->format,
         .model = j->model_name,
         .horizon = r->horizon,
+        .quantiles = j->batch->quantiles,
         .pictures = mz_series_count(j->reader) <= FEW_SERIES,
     };
     return sink_begin(j);
@@ -270,6 +276,22 @@ static int work(job *j) {
 
 /* ---- command line ---- */
 
+static int check_quantiles(request *r) {
+    mz_error err;
+    mz_status status = MZ_OK;
+    if (r->level != NULL && r->quantile_list != NULL) {
+        return mz_cli_usage_error(&mz_command_forecast,
+                                  "--level and --quantiles both say which bands; give one");
+    }
+    if (r->level != NULL) {
+        status = mz_forecast_quantiles_of_levels(r->level, &r->quantiles, &err);
+    } else if (r->quantile_list != NULL) {
+        status = mz_forecast_quantiles_of_list(r->quantile_list, &r->quantiles, &err);
+    }
+    return status == MZ_OK ? MZ_EXIT_OK
+                           : mz_cli_usage_error(&mz_command_forecast, "%s", err.message);
+}
+
 static int check_request(request *r, int n_positionals) {
     const mz_command *c = &mz_command_forecast;
     if (n_positionals == 0) {
@@ -285,7 +307,7 @@ static int check_request(request *r, int n_positionals) {
             c, "--json means --format json, and --format asks for something else");
     }
     r->format = r->json ? MZ_FORECAST_JSON : r->format == NOT_GIVEN ? MZ_FORECAST_TABLE : r->format;
-    return MZ_EXIT_OK;
+    return check_quantiles(r);
 }
 
 static bool parse_request(int argc, char **argv, request *r, mz_common_options *common,
@@ -310,6 +332,14 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
         {"missing", 0, MZ_OPTION_CHOICE, NULL,
          "fill gaps on a line or with the last value, close them up, or refuse (default linear)", 0,
          0, "linear|forward|drop|error", &r->missing},
+        {"level", 0, MZ_OPTION_STRING, "80,95",
+         "bands that should hold the truth this often, in percent", 0, 0, NULL, &r->level},
+        {"quantiles", 0, MZ_OPTION_STRING, "0.1,0.9", "the same as quantiles, ascending", 0, 0,
+         NULL, &r->quantile_list},
+        {"nonnegative", 0, MZ_OPTION_FLAG, NULL, "raise negative values of the answer to 0", 0, 0,
+         NULL, &r->nonnegative},
+        {"round", 0, MZ_OPTION_FLAG, NULL, "round the answer to whole numbers", 0, 0, NULL,
+         &r->round},
         {"precision", 0, MZ_OPTION_CHOICE, NULL,
          "arithmetic of the products; bf16 is faster (default f32)", 0, 0, "f32|bf16",
          &r->precision},

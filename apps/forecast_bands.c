@@ -21,6 +21,7 @@ typedef struct calibration {
     int n, max_items;
     double *forecasts; /* [max_items, horizon] */
     double *errors;    /* [n_ready, MZ_CONFORMAL_ORIGINS, horizon] */
+    double *widths;    /* [n_levels, horizon] */
 } calibration;
 
 static void compare_with_truth(const calibration *c, int i) {
@@ -71,19 +72,28 @@ static mz_status add_origin(calibration *c, const mz_forecast_entry *e, int64_t 
     return c->n == c->max_items ? flush(c) : MZ_OK;
 }
 
-static mz_status set_widths(calibration *c, mz_forecast_entry *e, int n_origins,
-                            const double *errors) {
+static mz_status set_quantiles(calibration *c, mz_forecast_entry *e, int n_origins,
+                               const double *errors) {
     const mz_forecast_batch *b = c->batch;
+    const mz_forecast_quantiles *q = b->quantiles;
     const int64_t horizon = b->options.horizon;
     if (n_origins >= MZ_CONFORMAL_FEWEST) {
-        return mz_conformal_widths(b->ctx, errors, n_origins, horizon, b->levels, b->n_levels,
-                                   e->widths);
+        MZ_TRY(mz_conformal_widths(b->ctx, errors, n_origins, horizon, q->levels, q->n_levels,
+                                   c->widths));
+    } else {
+        mz_forecast_warn(&e->warnings,
+                         "bands from the series' own steps: its past allows %d forecast%s, %d are "
+                         "needed",
+                         n_origins, n_origins == 1 ? "" : "s", MZ_CONFORMAL_FEWEST);
+        mz_conformal_naive_widths(e->values, e->n_values, horizon, q->levels, q->n_levels,
+                                  c->widths);
     }
-    mz_forecast_warn(
-        &e->warnings,
-        "bands from the series' own steps: its past allows %d forecasts, %d are needed", n_origins,
-        MZ_CONFORMAL_FEWEST);
-    mz_conformal_naive_widths(e->values, e->n_values, horizon, b->levels, b->n_levels, e->widths);
+    for (int i = 0; i < q->n; i++) {
+        for (int64_t h = 0; h < horizon; h++) {
+            e->quantiles[i * horizon + h] =
+                mz_forecast_quantile_value(q, i, e->forecast, c->widths, horizon, h);
+        }
+    }
     return MZ_OK;
 }
 
@@ -104,37 +114,41 @@ static mz_status calibrate(calibration *c) {
         mz_forecast_entry *e = &b->entries[i];
         if (e->error == NULL) {
             const int n = mz_conformal_origins(e->n_values, b->options.horizon, past);
-            MZ_TRY(set_widths(c, e, n, c->errors + i * stride));
+            MZ_TRY(set_quantiles(c, e, n, c->errors + i * stride));
         }
     }
     return MZ_OK;
 }
 
-mz_status mz_forecast_bands(mz_forecast_batch *b) {
+static mz_status take(mz_context *ctx, int64_t n, const char *what, double **out) {
+    void *memory = NULL;
+    MZ_TRY(mz_calloc(ctx, (size_t)n, sizeof(double), what, &memory));
+    *out = memory;
+    return MZ_OK;
+}
+
+static mz_status open_calibration(calibration *c, mz_forecast_batch *b) {
     const int64_t horizon = b->options.horizon;
     const int64_t most = MAX_PENDING_VALUES / horizon;
+    c->batch = b;
+    c->max_items = (int)(most < 1 ? 1 : most < MZ_FORECAST_BATCH ? most : MZ_FORECAST_BATCH);
+    MZ_TRY(take(b->ctx, c->max_items * horizon, "forecasts of the past", &c->forecasts));
+    MZ_TRY(take(b->ctx, b->n_ready * MZ_CONFORMAL_ORIGINS * horizon, "errors of the past",
+                &c->errors));
+    return take(b->ctx, b->quantiles->n_levels * horizon, "bands", &c->widths);
+}
+
+mz_status mz_forecast_bands(mz_forecast_batch *b) {
     void *memory = NULL;
-    void *forecasts = NULL;
-    void *errors = NULL;
-    mz_status status = mz_calloc(b->ctx, 1, sizeof(calibration), "bands", &memory);
+    MZ_TRY(mz_calloc(b->ctx, 1, sizeof(calibration), "bands", &memory));
     calibration *c = memory;
+    mz_status status = open_calibration(c, b);
     if (status == MZ_OK) {
-        c->batch = b;
-        c->max_items = (int)(most < 1 ? 1 : most < MZ_FORECAST_BATCH ? most : MZ_FORECAST_BATCH);
-        status = mz_calloc(b->ctx, (size_t)c->max_items * (size_t)horizon, sizeof(double),
-                           "forecasts of the past", &forecasts);
-    }
-    if (status == MZ_OK) {
-        status = mz_calloc(b->ctx, (size_t)b->n_ready * MZ_CONFORMAL_ORIGINS * (size_t)horizon,
-                           sizeof(double), "errors of the past", &errors);
-    }
-    if (status == MZ_OK) {
-        c->forecasts = forecasts;
-        c->errors = errors;
         status = calibrate(c);
     }
-    mz_free(b->ctx, errors);
-    mz_free(b->ctx, forecasts);
-    mz_free(b->ctx, memory);
+    mz_free(b->ctx, c->widths);
+    mz_free(b->ctx, c->errors);
+    mz_free(b->ctx, c->forecasts);
+    mz_free(b->ctx, c);
     return status;
 }

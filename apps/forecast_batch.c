@@ -12,7 +12,7 @@ static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
     mz_free(ctx, e->id);
     mz_free(ctx, e->values);
     mz_free(ctx, e->forecast);
-    mz_free(ctx, e->widths);
+    mz_free(ctx, e->quantiles);
     mz_free(ctx, e->error);
     *e = (mz_forecast_entry){0};
 }
@@ -91,7 +91,7 @@ static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int
 
 /* Values that the newest `n_context` and the bands' origins before them reach back to. */
 static int64_t n_wanted(const mz_forecast_batch *b, int64_t n_context, int64_t n_values) {
-    const int64_t past = b->n_levels > 0 ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
+    const int64_t past = b->quantiles != NULL ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
     return n_context + past < n_values ? n_context + past : n_values;
 }
 
@@ -101,7 +101,7 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
     const int64_t n = n_wanted(b, e->n_context, series->n_values);
     void *values = NULL;
     void *forecast = NULL;
-    void *widths = NULL;
+    void *quantiles = NULL;
     MZ_TRY(mz_calloc(b->ctx, (size_t)n, sizeof(double), "series", &values));
     e->values = values;
     e->n_values = n;
@@ -109,10 +109,10 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
     memcpy(e->values, series->values + (series->n_values - n), (size_t)n * sizeof(double));
     MZ_TRY(mz_calloc(b->ctx, (size_t)b->options.horizon, sizeof(double), "forecast", &forecast));
     e->forecast = forecast;
-    if (b->n_levels > 0) {
-        const size_t n_widths = (size_t)b->n_levels * (size_t)b->options.horizon;
-        MZ_TRY(mz_calloc(b->ctx, n_widths, sizeof(double), "bands", &widths));
-        e->widths = widths;
+    if (b->quantiles != NULL) {
+        const size_t n_quantiles = (size_t)b->quantiles->n * (size_t)b->options.horizon;
+        MZ_TRY(mz_calloc(b->ctx, n_quantiles, sizeof(double), "quantiles", &quantiles));
+        e->quantiles = quantiles;
     }
     return MZ_OK;
 }
@@ -246,7 +246,26 @@ static mz_status run_batch(mz_forecast_batch *b) {
     return MZ_OK;
 }
 
+/* In place, so that every form of the answer shows the same numbers. */
+static void finish_values(const mz_forecast_batch *b, double *values, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        values[i] = b->nonnegative ? fmax(values[i], 0) : values[i];
+        values[i] = b->round ? round(values[i]) : values[i];
+    }
+}
+
 mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
+    const int64_t horizon = b->options.horizon;
     MZ_TRY(run_batch(b));
-    return b->n_levels > 0 ? mz_forecast_bands(b) : MZ_OK;
+    if (b->quantiles != NULL) {
+        MZ_TRY(mz_forecast_bands(b));
+    }
+    for (int i = 0; i < b->n_ready; i++) {
+        if (b->entries[i].error == NULL) {
+            finish_values(b, b->entries[i].forecast, horizon);
+            finish_values(b, b->entries[i].quantiles,
+                          b->quantiles != NULL ? b->quantiles->n * horizon : 0);
+        }
+    }
+    return MZ_OK;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "apps/forecast_quantiles.h"
 #include "apps/forecast_writer.h"
 #include "apps/zoo/forecaster.h"
 #include "encoders/series/series_reader.h"
@@ -19,20 +20,20 @@ typedef struct mz_forecast_entry {
     int64_t n_context;  /* newest of these that the forecast uses */
     int64_t n_observed; /* values of the whole series after its gaps were filled */
     double *forecast;   /* [horizon] */
-    double *widths;     /* [n_levels, horizon] half-widths of the bands; NULL: none wanted */
+    double *quantiles;  /* [quantiles->n, horizon]; NULL: none wanted */
     char *error;        /* why there is no forecast; NULL: there is one */
     mz_warnings warnings;
 } mz_forecast_entry;
 
-/* Filled by the caller with ctx to n_levels, the rest 0. One thread; closed with
+/* Filled by the caller with ctx to round, the rest 0. One thread; closed with
  * mz_forecast_batch_close. */
 typedef struct mz_forecast_batch {
     mz_context *ctx;
     mz_forecaster *forecaster;
     mz_forecast_options options;
     mz_missing missing;
-    const double *levels; /* [n_levels] nominal coverage of the bands, ascending */
-    int n_levels;         /* 0: no bands */
+    const mz_forecast_quantiles *quantiles; /* NULL: none */
+    bool nonnegative, round;                /* what is done to every value of an answer */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */
     int n_ready;   /* of these belong to this batch; one more may wait for the next */

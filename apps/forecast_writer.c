@@ -10,8 +10,18 @@ enum { PICTURE_HISTORY = 40, PICTURE_FORECAST = 24 };
 
 /* ---- JSON ---- */
 
-static void json_item(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
+static void json_numbers(FILE *out, const double *values, int64_t n) {
     char number[32];
+    (void)fputc('[', out);
+    for (int64_t i = 0; i < n; i++) {
+        mz_cli_format_double(values[i], number);
+        (void)fprintf(out, "%s%s", i > 0 ? "," : "", number);
+    }
+    (void)fputc(']', out);
+}
+
+static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    FILE *out = w->stream;
     (void)fputs("{\"id\":", out);
     mz_cli_write_json_string(out, a->id);
     if (a->error != NULL) {
@@ -20,12 +30,14 @@ static void json_item(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
         (void)fputc('}', out);
         return;
     }
-    (void)fputs(",\"forecast\":[", out);
-    for (int64_t h = 0; h < horizon; h++) {
-        mz_cli_format_double(a->forecast[h], number);
-        (void)fprintf(out, "%s%s", h > 0 ? "," : "", number);
+    (void)fputs(",\"forecast\":", out);
+    json_numbers(out, a->forecast, w->horizon);
+    for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
+        (void)fprintf(out, "%s\"%s\":", i == 0 ? ",\"quantiles\":{" : ",",
+                      w->quantiles->items[i].name);
+        json_numbers(out, a->quantiles + i * w->horizon, w->horizon);
     }
-    (void)fputs("],\"warnings\":[", out);
+    (void)fputs(w->quantiles != NULL ? "},\"warnings\":[" : ",\"warnings\":[", out);
     for (int i = 0; i < a->warnings->n; i++) {
         (void)fputs(i > 0 ? "," : "", out);
         mz_cli_write_json_string(out, a->warnings->text[i]);
@@ -48,12 +60,26 @@ static void csv_field(FILE *out, const char *text) {
     (void)fputc('"', out);
 }
 
-static void csv_item(FILE *out, const mz_forecast_answer *a, int64_t horizon) {
+static void csv_header(const mz_forecast_writer *w) {
+    (void)fputs("id,step,forecast", w->stream);
+    for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
+        (void)fprintf(w->stream, ",%s", w->quantiles->items[i].column);
+    }
+    (void)fputc('\n', w->stream);
+}
+
+static void csv_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    FILE *out = w->stream;
     char number[32];
-    for (int64_t h = 0; a->error == NULL && h < horizon; h++) {
+    for (int64_t h = 0; a->error == NULL && h < w->horizon; h++) {
         mz_cli_format_double(a->forecast[h], number);
         csv_field(out, a->id);
-        (void)fprintf(out, ",%" PRId64 ",%s\n", h + 1, number);
+        (void)fprintf(out, ",%" PRId64 ",%s", h + 1, number);
+        for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
+            mz_cli_format_double(a->quantiles[i * w->horizon + h], number);
+            (void)fprintf(out, ",%s", number);
+        }
+        (void)fputc('\n', out);
     }
 }
 
@@ -111,14 +137,29 @@ static int decimals_for(const double *values, int64_t n) {
     return digits >= 6 ? 0 : 6 - (int)digits;
 }
 
-static void table_values(FILE *out, const double *forecast, int64_t horizon) {
-    const int decimals = decimals_for(forecast, horizon);
+static void table_number(FILE *out, double value, int decimals) {
     char number[32];
-    (void)fprintf(out, "%8s  %16s\n", "step", "forecast");
-    for (int64_t h = 0; h < horizon; h++) {
-        (void)snprintf(number, sizeof number, decimals < 0 ? "%.*e" : "%.*f",
-                       decimals < 0 ? 6 : decimals, forecast[h]);
-        (void)fprintf(out, "%8" PRId64 "  %16s\n", h + 1, number);
+    (void)snprintf(number, sizeof number, decimals < 0 ? "%.*e" : "%.*f",
+                   decimals < 0 ? 6 : decimals, value);
+    (void)fprintf(out, "  %16s", number);
+}
+
+static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    const int decimals = decimals_for(a->forecast, w->horizon);
+    const int n = w->quantiles != NULL ? w->quantiles->n : 0;
+    FILE *out = w->stream;
+    (void)fprintf(out, "%8s  %16s", "step", "forecast");
+    for (int i = 0; i < n; i++) {
+        (void)fprintf(out, "  %16s", w->quantiles->items[i].column);
+    }
+    (void)fputc('\n', out);
+    for (int64_t h = 0; h < w->horizon; h++) {
+        (void)fprintf(out, "%8" PRId64, h + 1);
+        table_number(out, a->forecast[h], decimals);
+        for (int i = 0; i < n; i++) {
+            table_number(out, a->quantiles[i * w->horizon + h], decimals);
+        }
+        (void)fputc('\n', out);
     }
 }
 
@@ -139,7 +180,7 @@ static void table_item(const mz_forecast_writer *w, const mz_forecast_answer *a)
     if (w->pictures) {
         draw_picture(out, a, w->horizon);
     }
-    table_values(out, a->forecast, w->horizon);
+    table_values(w, a);
 }
 
 /* ---- */
@@ -152,7 +193,7 @@ void mz_forecast_writer_begin(mz_forecast_writer *w) {
         (void)fprintf(w->stream, ", horizon %" PRId64 "\n", w->horizon);
         break;
     case MZ_FORECAST_CSV:
-        (void)fputs("id,step,forecast\n", w->stream);
+        csv_header(w);
         break;
     case MZ_FORECAST_JSON:
         (void)fputs("{\"model\":", w->stream);
@@ -170,14 +211,14 @@ void mz_forecast_writer_item(mz_forecast_writer *w, const mz_forecast_answer *an
         table_item(w, answer);
         break;
     case MZ_FORECAST_CSV:
-        csv_item(w->stream, answer, w->horizon);
+        csv_item(w, answer);
         break;
     case MZ_FORECAST_JSON:
         (void)fputs(w->n_written > 0 ? ",\n" : "\n", w->stream);
-        json_item(w->stream, answer, w->horizon);
+        json_item(w, answer);
         break;
     case MZ_FORECAST_JSONL:
-        json_item(w->stream, answer, w->horizon);
+        json_item(w, answer);
         (void)fputc('\n', w->stream);
         break;
     }

@@ -6,7 +6,8 @@
  *   table   for people
  *
  * ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID, "error": text}
- * for a series that could not be forecast. Numbers read back to the same double.
+ * for a series that could not be forecast. Numbers read back to the same double. With quantiles an
+ * item has "quantiles": {"0.1": [N numbers], ...} too, and csv and table a column for each.
  */
 #ifndef MZ_APPS_FORECAST_WRITER_H
 #define MZ_APPS_FORECAST_WRITER_H
@@ -14,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#include "apps/forecast_quantiles.h"
 
 /* In the order of the option's choices. */
 typedef enum mz_forecast_format {
@@ -36,8 +39,9 @@ typedef struct mz_forecast_answer {
     const char *id;
     const double *history; /* [n_history] newest values, for the picture in a table */
     int64_t n_history;
-    int64_t n_observed;     /* values of the series */
-    const double *forecast; /* [horizon] */
+    int64_t n_observed;      /* values of the series */
+    const double *forecast;  /* [horizon] */
+    const double *quantiles; /* [quantiles->n, horizon] */
     const mz_warnings *warnings;
     const char *error; /* NULL: there is a forecast */
 } mz_forecast_answer;
@@ -48,7 +52,8 @@ typedef struct mz_forecast_writer {
     mz_forecast_format format;
     const char *model;
     int64_t horizon;
-    bool pictures; /* a table draws history and forecast as one line */
+    const mz_forecast_quantiles *quantiles; /* NULL: none */
+    bool pictures;                          /* a table draws history and forecast as one line */
     int64_t n_written;
 } mz_forecast_writer;
 
