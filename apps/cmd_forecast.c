@@ -11,6 +11,7 @@
 #include "apps/zoo/zoo.h"
 #include "core/file.h"
 #include "core/profile.h"
+#include "encoders/series/series_reader.h"
 
 enum { MAX_CONTEXT = 1 << 18, FEW_SERIES = 16, NOT_GIVEN = -1 };
 
@@ -190,9 +191,14 @@ static mz_status write_batch(job *j) {
     return sink_flush(j);
 }
 
+static mz_status next_series(void *self, mz_series *out, bool *end) {
+    return mz_series_next(self, out, end);
+}
+
 static mz_status run_batches(job *j) {
+    const mz_forecast_source source = {.next = next_series, .self = j->reader};
     while (!mz_cli_interrupted()) {
-        MZ_TRY(mz_forecast_batch_next(j->batch, j->reader));
+        MZ_TRY(mz_forecast_batch_next(j->batch, &source));
         if (j->batch->n_ready == 0) {
             return MZ_OK;
         }

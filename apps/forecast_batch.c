@@ -13,6 +13,7 @@ static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
     mz_free(ctx, e->values);
     mz_free(ctx, e->forecast);
     mz_free(ctx, e->quantiles);
+    mz_free(ctx, e->future);
     mz_free(ctx, e->error);
     *e = (mz_forecast_entry){0};
 }
@@ -92,7 +93,8 @@ static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int
 /* Values that the newest `n_context` and the bands' origins before them reach back to. */
 static int64_t n_wanted(const mz_forecast_batch *b, int64_t n_context, int64_t n_values) {
     const int64_t past = b->quantiles != NULL ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
-    return n_context + past < n_values ? n_context + past : n_values;
+    /* Measures of a held-out future are scaled by the whole past. */
+    return n_context + past < n_values && !b->hold_out ? n_context + past : n_values;
 }
 
 /* Copies what the model will use. */
@@ -125,11 +127,39 @@ static const char *text_of_error(const mz_error *err, const char *id) {
     return err->message + (strncmp(err->message, name.message, n) == 0 ? n : 0);
 }
 
+/* Moves the last values to the entry. The past must end where the future begins: missing values in
+ * between repeat the last one that was observed. */
+static mz_status hold_out(mz_forecast_batch *b, mz_series *series, mz_forecast_entry *e) {
+    const int64_t horizon = b->options.horizon;
+    void *future = NULL;
+    if (series->n_values <= horizon) {
+        return mz_fail(&b->ctx->error, MZ_ERR_ARG,
+                       "%lld value%s, at least %lld are needed to hold out %lld",
+                       (long long)series->n_values, plural(series->n_values),
+                       (long long)horizon + 1, (long long)horizon);
+    }
+    MZ_TRY(mz_calloc(b->ctx, (size_t)horizon, sizeof(double), "future", &future));
+    e->future = future;
+    series->n_values -= horizon;
+    memcpy(e->future, series->values + series->n_values, (size_t)horizon * sizeof(double));
+    int64_t last = series->n_values;
+    while (last > 0 && isnan(series->values[last - 1])) {
+        last--;
+    }
+    for (int64_t i = last; last > 0 && i < series->n_values; i++) {
+        series->values[i] = series->values[last - 1];
+    }
+    return MZ_OK;
+}
+
 static mz_status read_entry(mz_forecast_batch *b, mz_series *series, mz_forecast_entry *e) {
     const int64_t n_read = series->n_values;
     mz_gap_report gaps = {0};
     MZ_TRY(mz_strdup(b->ctx, series->id, &e->id));
-    mz_status status = mz_series_fill(b->ctx, series, b->missing, &gaps);
+    mz_status status = b->hold_out ? hold_out(b, series, e) : MZ_OK;
+    if (status == MZ_OK) {
+        status = mz_series_fill(b->ctx, series, b->missing, &gaps);
+    }
     if (status == MZ_OK) {
         status = check_series(b, series, n_read);
     }
@@ -155,12 +185,12 @@ static int collect_items(mz_forecast_batch *b, int n_entries) {
     return n;
 }
 
-mz_status mz_forecast_batch_next(mz_forecast_batch *b, mz_series_reader *reader) {
+mz_status mz_forecast_batch_next(mz_forecast_batch *b, const mz_forecast_source *source) {
     drop_ready(b);
     while (b->n_entries < MZ_FORECAST_BATCH) {
         mz_series series;
         bool end = false;
-        MZ_TRY(mz_series_next(reader, &series, &end));
+        MZ_TRY(source->next(source->self, &series, &end));
         if (end) {
             break;
         }

@@ -8,7 +8,7 @@
 #include "apps/forecast_quantiles.h"
 #include "apps/forecast_writer.h"
 #include "apps/zoo/forecaster.h"
-#include "encoders/series/series_reader.h"
+#include "encoders/series/series.h"
 
 enum { MZ_FORECAST_BATCH = 256 };
 
@@ -21,6 +21,7 @@ typedef struct mz_forecast_entry {
     int64_t n_observed; /* values of the whole series after its gaps were filled */
     double *forecast;   /* [horizon] */
     double *quantiles;  /* [quantiles->n, horizon]; NULL: none wanted */
+    double *future;     /* [horizon] what was held out; NaN where missing; NULL: nothing was */
     char *error;        /* why there is no forecast; NULL: there is one */
     mz_warnings warnings;
 } mz_forecast_entry;
@@ -34,6 +35,7 @@ typedef struct mz_forecast_batch {
     mz_missing missing;
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool nonnegative, round;                /* what is done to every value of an answer */
+    bool hold_out; /* the last `horizon` values of each series are the future, not the past */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */
     int n_ready;   /* of these belong to this batch; one more may wait for the next */
@@ -42,10 +44,16 @@ typedef struct mz_forecast_batch {
 
 void mz_forecast_batch_close(mz_forecast_batch *batch);
 
+/* Where series come from: sets *out, borrowed until the next call, or *end after the last. */
+typedef struct mz_forecast_source {
+    mz_status (*next)(void *self, mz_series *out, bool *end);
+    void *self;
+} mz_forecast_source;
+
 /* Drops the ready entries and reads the next, as many as one pass of the model should hold; n_ready
  * is 0 after the last. A series that cannot be used is an entry with an error. Errors: those of
- * mz_series_next; NOMEM. */
-mz_status mz_forecast_batch_next(mz_forecast_batch *batch, mz_series_reader *reader);
+ * the source; NOMEM. */
+mz_status mz_forecast_batch_next(mz_forecast_batch *batch, const mz_forecast_source *source);
 
 /* Forecasts the ready entries, and their bands. What one series is to blame for goes to its entry.
  * Errors: NOMEM; DEVICE. */
