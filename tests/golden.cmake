@@ -20,3 +20,6 @@ foreach(isa scalar avx2 avx512 avx512-bf16)
         golden_test(time-moe ${case} ${isa} --isa ${isa})
     endforeach()
 endforeach()
+add_test(NAME golden.check.self COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/golden/test_golden_check.sh $<TARGET_FILE:golden_check>
+    ${CMAKE_CURRENT_SOURCE_DIR}/golden/time-moe)
+set_tests_properties(golden.check.self PROPERTIES LABELS golden TIMEOUT 300)
