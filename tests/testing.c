@@ -14,7 +14,7 @@ mz_distance mz_distance_f32(const float *actual, const float *expected, int64_t 
     double error = 0;
     double norm = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(actual[i])) {
+        if (!isfinite(actual[i]) || !isfinite(expected[i])) {
             d.n_nonfinite++;
             continue;
         }

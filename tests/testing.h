@@ -13,11 +13,11 @@
 #include "core/backend.h"
 #include "core/context.h"
 
-/* How far two arrays lie apart. */
+/* How far two arrays lie apart; elements that are not finite are only counted. */
 typedef struct mz_distance {
     double max_abs;      /* largest absolute difference */
     double relative_l2;  /* |a - b| / |b| in the 2-norm; 0 when both are zero */
-    int64_t n_nonfinite; /* elements of a that are not finite */
+    int64_t n_nonfinite; /* elements where a or b is not finite */
 } mz_distance;
 
 mz_distance mz_distance_f32(const float *actual, const float *expected, int64_t n);

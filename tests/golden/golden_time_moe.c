@@ -122,6 +122,23 @@ static float expected_at(const sub_case *c, const mz_tensor *t, bool is_cache, i
     return value_at(t, (b * c->length + time) * width + j);
 }
 
+/* Whether a golden tensor has `width` elements for each of `n` points; any other would be read
+ * beyond its end. */
+static bool has_elements(const mz_tensor *t, int64_t n, int64_t width) {
+    const int64_t n_elements = mz_tensor_n_elements(t);
+    return n > 0 && n_elements % n == 0 && n_elements / n == width;
+}
+
+/* Notes a golden tensor of a shape that the input does not lead to. */
+static void fail_shape(sub_case *c, const char *full, const mz_tensor *t) {
+    char shape[128];
+    char why[192];
+    (void)snprintf(why, sizeof why, "has shape %s, which does not fit the input",
+                   mz_shape_text(shape, sizeof shape, t->shape, t->n_dims));
+    c->g->n_compared++;
+    mz_golden_fail(c->g, full, why);
+}
+
 /* Softmax probabilities that the golden's own logits give at a row. */
 static double probability_gap(const sub_case *c, const char *name, int64_t b, int64_t i,
                               int32_t id_a, int32_t id_b) {
@@ -130,7 +147,8 @@ static double probability_gap(const sub_case *c, const char *name, int64_t b, in
     const char *dot = strrchr(name, '.');
     (void)snprintf(logits_name, sizeof logits_name, "%s%.*s.router_logits", c->prefix,
                    (int)(dot - name), name);
-    if (!mz_golden_find(c->g, logits_name, &logits)) {
+    if (!mz_golden_find(c->g, logits_name, &logits) ||
+        !has_elements(&logits, c->n_sequences * c->length, mz_tensor_n_cols(&logits))) {
         return INFINITY;
     }
     const int64_t n = mz_tensor_n_cols(&logits);
@@ -151,7 +169,7 @@ static double cut_gap(const sub_case *c, const char *name, int64_t b, int64_t i)
     mz_tensor gap;
     const char *dot = strrchr(name, '.');
     (void)snprintf(gap_name, sizeof gap_name, "%s%.*s.cut_gap", c->prefix, (int)(dot - name), name);
-    return mz_golden_find(c->g, gap_name, &gap)
+    return mz_golden_find(c->g, gap_name, &gap) && has_elements(&gap, c->n_sequences * c->length, 1)
                ? (double)value_at(&gap, b * c->length + c->kept[b * c->length + i])
                : INFINITY;
 }
@@ -166,6 +184,11 @@ static void compare_ids(sub_case *c, const char *name, const mz_tensor *expected
     (void)snprintf(full, sizeof full, "%s%s", c->prefix, name);
     for (int64_t b = 0; b < c->n_sequences; b++) {
         const record *r = find_record(&c->traces[b], name);
+        if (r != NULL && (!has_elements(expected, c->n_sequences * c->length, r->n_cols) ||
+                          mz_tensor_n_cols(expected) != r->n_cols)) {
+            fail_shape(c, full, expected);
+            return;
+        }
         for (int64_t i = 0; r != NULL && i < c->n_kept[b]; i++) {
             for (int64_t k = 0; k < r->n_cols; k++) {
                 const int32_t actual = (int32_t)r->data[i * r->n_cols + k];
@@ -197,12 +220,16 @@ static void compare_trace(sub_case *c, const char *name, const char *record_name
     const bool is_cache = strstr(name, "_cache") != NULL;
     const int64_t width =
         is_cache ? expected->shape[1] * expected->shape[3] : mz_tensor_n_cols(expected);
-    const int64_t n_max = c->n_sequences * (last_only ? 1 : c->length) * width;
-    float *actual = must_alloc((size_t)n_max, sizeof *actual);
-    float *wanted = must_alloc((size_t)n_max, sizeof *wanted);
+    const int64_t n_points = c->n_sequences * (last_only ? 1 : c->length);
     int64_t n = 0;
     char full[128];
     (void)snprintf(full, sizeof full, "%s%s", c->prefix, name);
+    if (!has_elements(expected, n_points, width) || (is_cache && expected->shape[2] != c->length)) {
+        fail_shape(c, full, expected);
+        return;
+    }
+    float *actual = must_alloc((size_t)(n_points * width), sizeof *actual);
+    float *wanted = must_alloc((size_t)(n_points * width), sizeof *wanted);
     for (int64_t b = 0; b < c->n_sequences; b++) {
         const record *r = find_record(&c->traces[b], record_name);
         if (r == NULL || r->n_cols != width) {
@@ -266,7 +293,7 @@ static void compare_bf16(sub_case *c, const char *name, const float *actual,
     double theirs = 0;
     (void)snprintf(full, sizeof full, "%s%.*s", c->prefix,
                    (int)(strlen(name) - strlen("_all_bf16")), name);
-    if (!mz_golden_find(c->g, full, &exact)) {
+    if (!mz_golden_find(c->g, full, &exact) || !has_elements(&exact, n, 1)) {
         return;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -289,12 +316,17 @@ static mz_status compare_forecast(sub_case *c, const char *name, const mz_tensor
     char *end = NULL;
     const long horizon = strtol(name + strlen("forecast_"), &end, 10);
     const bool bf16 = strcmp(end, "_all_bf16") == 0;
-    const int64_t n = c->n_sequences * horizon;
     char full[128];
+    (void)snprintf(full, sizeof full, "%s%s", c->prefix, name);
     if (horizon < 1 || (*end != '\0' && !bf16 && strcmp(end, "_float64") != 0)) {
-        mz_golden_fail(c->g, name, "a forecast of a kind that is not known");
+        mz_golden_fail(c->g, full, "a forecast of a kind that is not known");
         return MZ_OK;
     }
+    if (!has_elements(expected, c->n_sequences, horizon)) {
+        fail_shape(c, full, expected);
+        return MZ_OK;
+    }
+    const int64_t n = c->n_sequences * horizon;
     float *actual = must_alloc((size_t)n, sizeof *actual);
     float *wanted = must_alloc((size_t)n, sizeof *wanted);
     const mz_status status =
@@ -302,7 +334,6 @@ static mz_status compare_forecast(sub_case *c, const char *name, const mz_tensor
     for (int64_t i = 0; i < n; i++) {
         wanted[i] = value_at(expected, i);
     }
-    (void)snprintf(full, sizeof full, "%s%s", c->prefix, name);
     if (status == MZ_OK && bf16) {
         compare_bf16(c, name, actual, expected, n);
     } else if (status == MZ_OK) {
@@ -387,6 +418,14 @@ static mz_status run_case(mz_golden *g, const char *prefix, const json_t *tensor
     }
     c.n_sequences = c.input.shape[0];
     c.length = c.input.shape[1];
+    if (c.mask.n_dims != 0 &&
+        (c.mask.n_dims != 2 || !has_elements(&c.mask, c.n_sequences, c.length))) {
+        return mz_fail(&g->ctx->error, MZ_ERR_SHAPE, "%s has another shape than the input", name);
+    }
+    if (json_object_size(tensors) == 0) {
+        return mz_fail(&g->ctx->error, MZ_ERR_MISSING, "golden.json names no tensors of \"%s\"",
+                       prefix);
+    }
     c.kept = must_alloc((size_t)(c.n_sequences * c.length), sizeof *c.kept);
     c.n_kept = must_alloc((size_t)c.n_sequences, sizeof *c.n_kept);
     c.traces = must_alloc((size_t)c.n_sequences, sizeof *c.traces);
