@@ -374,7 +374,22 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
     return *exit_code == MZ_EXIT_OK;
 }
 
+/* Of a first word that names one; a file of that name is "./NAME". */
+static const mz_command *find_sub_command(const char *word) {
+    static const mz_command *const commands[] = {&mz_command_forecast_evaluate};
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(word, strrchr(commands[i]->name, ' ') + 1) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
 static int run(int argc, char **argv) {
+    const mz_command *sub_command = argc > 1 ? find_sub_command(argv[1]) : NULL;
+    if (sub_command != NULL) {
+        return sub_command->run(argc - 1, argv + 1);
+    }
     job j = {.request = {.horizon = NOT_GIVEN, .format = NOT_GIVEN}};
     mz_common_options common;
     int exit_code = MZ_EXIT_OK;
@@ -396,6 +411,7 @@ const mz_command mz_command_forecast = {
         "  moezoo forecast sales.csv --horizon 12\n"
         "  moezoo forecast sales.csv -n 12 --columns north,south --json -o forecast.json\n"
         "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
-        "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n",
+        "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
+        "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n",
     .run = run,
 };

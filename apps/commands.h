@@ -5,6 +5,7 @@
 #include "apps/cli.h"
 
 extern const mz_command mz_command_forecast;
+extern const mz_command mz_command_forecast_evaluate;
 extern const mz_command mz_command_models;
 extern const mz_command mz_command_bench;
 
