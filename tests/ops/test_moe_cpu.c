@@ -175,6 +175,20 @@ static void test_moe(void **state) {
     }
 }
 
+/* Widths of several blocks of k, and more tokens than a tile. */
+static void test_wide(void **state) {
+    for (int i = 0; i < 6; i++) {
+        check(*state, run_moe,
+              &(moe_case){.n_tokens = 37,
+                          .d_model = 300,
+                          .d_ff = 530,
+                          .n_experts = 2,
+                          .top_k = 2,
+                          .dtype = dtypes[i % 3],
+                          .precision = (mz_precision)(i / 3)});
+    }
+}
+
 /* Every expert but one has no token. */
 static void test_all_tokens_to_one_expert(void **state) {
     check(*state, run_moe,
@@ -338,6 +352,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gated_ffn),
         cmocka_unit_test(test_moe),
+        cmocka_unit_test(test_wide),
         cmocka_unit_test(test_all_tokens_to_one_expert),
         cmocka_unit_test(test_fused_composed_and_alone),
         cmocka_unit_test(test_mixture_of_one),
