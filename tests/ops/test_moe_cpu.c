@@ -179,9 +179,9 @@ static void test_moe(void **state) {
 static void test_wide(void **state) {
     for (int i = 0; i < 6; i++) {
         check(*state, run_moe,
-              &(moe_case){.n_tokens = 37,
+              &(moe_case){.n_tokens = 17,
                           .d_model = 300,
-                          .d_ff = 530,
+                          .d_ff = 290,
                           .n_experts = 2,
                           .top_k = 2,
                           .dtype = dtypes[i % 3],
