@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ARENA_BYTES = 64 << 20 };
-
 typedef struct linear_case {
     int64_t n_tokens, d_in, d_out;
     mz_dtype dtype;
@@ -196,23 +194,11 @@ static void test_nonfinite_rows(void **state) {
     }
 }
 
-static int open_streams(void **state) {
-    static mz_op_streams streams;
-    mz_op_streams_open(&streams, ARENA_BYTES);
-    *state = &streams;
-    return 0;
-}
-
-static int close_streams(void **state) {
-    mz_op_streams_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_token_counts), cmocka_unit_test(test_widths),
         cmocka_unit_test(test_large),        cmocka_unit_test(test_spread_values),
         cmocka_unit_test(test_row_alone),    cmocka_unit_test(test_nonfinite_rows),
     };
-    return cmocka_run_group_tests(tests, open_streams, close_streams);
+    return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }

@@ -8,7 +8,7 @@
 
 #include "core/ops/composed.h"
 
-enum { ARENA_BYTES = 96 << 20, MAX_EXPERTS = 64, N_MAX = 70, D_MAX = 100 };
+enum { MAX_EXPERTS = 64, N_MAX = 70, D_MAX = 100 };
 
 typedef struct moe_case {
     int64_t n_tokens, d_model, d_ff, d_ff_shared; /* d_ff_shared 0: no shared expert */
@@ -336,18 +336,6 @@ static void test_mixed_precisions(void **state) {
     mz_arena_release(&s->arena, mark);
 }
 
-static int open_streams(void **state) {
-    static mz_op_streams streams;
-    mz_op_streams_open(&streams, ARENA_BYTES);
-    *state = &streams;
-    return 0;
-}
-
-static int close_streams(void **state) {
-    mz_op_streams_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gated_ffn),
@@ -359,5 +347,5 @@ int main(void) {
         cmocka_unit_test(test_dense_mixture),
         cmocka_unit_test(test_mixed_precisions),
     };
-    return cmocka_run_group_tests(tests, open_streams, close_streams);
+    return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }
