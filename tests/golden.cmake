@@ -15,7 +15,7 @@ foreach(case tiny gqa dense tiny-bf16 tiny-sharded tiny-bin tiny-bin-sharded f16
     golden_test(time-moe ${case} reference --backend reference)
 endforeach()
 golden_test(time-moe shape50m cpu)
-foreach(isa scalar avx2 avx512 avx512-bf16)
+foreach(isa scalar avx2 avx512 avx512-bf16 amx)
     foreach(case tiny gqa tiny-bf16 f16-all-experts)
         golden_test(time-moe ${case} ${isa} --isa ${isa})
     endforeach()

@@ -68,6 +68,18 @@ void mz_op_streams_close(mz_op_streams *streams) {
     mz_context_close(&streams->contexts[MZ_TEST_STREAMS]);
 }
 
+int mz_op_streams_setup(void **state) {
+    static mz_op_streams streams;
+    mz_op_streams_open(&streams, (size_t)96 << 20);
+    *state = &streams;
+    return 0;
+}
+
+int mz_op_streams_teardown(void **state) {
+    mz_op_streams_close(*state);
+    return 0;
+}
+
 /* Unwritten results are NaN and fail. */
 static void run_clean(mz_stream *s, mz_op_run run, const void *arg, float *out, int64_t n_out) {
     memset(out, 0xff, (size_t)n_out * sizeof *out);

@@ -44,6 +44,10 @@ typedef struct mz_op_streams {
 void mz_op_streams_open(mz_op_streams *out, size_t arena_bytes);
 void mz_op_streams_close(mz_op_streams *streams);
 
+/* The same for cmocka's groups: *state becomes the streams, with 96 MiB each. */
+int mz_op_streams_setup(void **state);
+int mz_op_streams_teardown(void **state);
+
 /* Runs an op, or a few, on a stream and writes its result to `out`; what it takes from the arena is
  * given back. */
 typedef void (*mz_op_run)(mz_stream *s, const void *arg, float *out);

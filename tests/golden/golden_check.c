@@ -179,6 +179,8 @@ static bool check_folder(const settings *set, const char *dir) {
     return status == MZ_OK && g.n_compared > 0 && g.n_failed == 0;
 }
 
+enum { SKIPPED = 77 }; /* CTest's SKIP_RETURN_CODE */
+
 static int usage(const char *why) {
     fprintf(stderr,
             "golden_check: %s\nusage: golden_check [--backend NAME] [--isa NAME] [--threads N] "
@@ -212,6 +214,10 @@ int main(int argc, char **argv) {
     }
     if (i >= argc) {
         return usage("no folder given");
+    }
+    if (set.isa != MZ_ISA_AUTO && set.isa > mz_isa_detect()) {
+        printf("skipped: this machine has no %s\n", mz_isa_name(set.isa));
+        return SKIPPED;
     }
     bool all = true;
     for (; i < argc; i++) {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_BYTES = 32 << 20, MAX_SEQUENCES = 5, MAX_ROWS = 2048, PAD = 3 };
+enum { MAX_SEQUENCES = 5, MAX_ROWS = 2048, PAD = 3 };
 
 /* Positions first, first + step, ... below `length` of a sequence are queried; all below `length`
  * are written. */
@@ -302,18 +302,6 @@ static void test_scratch(void **state) {
     }
 }
 
-static int open_streams(void **state) {
-    static mz_op_streams streams;
-    mz_op_streams_open(&streams, ARENA_BYTES);
-    *state = &streams;
-    return 0;
-}
-
-static int close_streams(void **state) {
-    mz_op_streams_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
@@ -325,5 +313,5 @@ int main(void) {
         cmocka_unit_test(test_later_positions_are_unseen),
         cmocka_unit_test(test_scratch),
     };
-    return cmocka_run_group_tests(tests, open_streams, close_streams);
+    return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ARENA_BYTES = 64 << 20 };
-
 typedef enum logit_kind {
     SMOOTH,
     COARSE,
@@ -276,23 +274,11 @@ static void test_token_alone(void **state) {
     }
 }
 
-static int open_streams(void **state) {
-    static mz_op_streams streams;
-    mz_op_streams_open(&streams, ARENA_BYTES);
-    *state = &streams;
-    return 0;
-}
-
-static int close_streams(void **state) {
-    mz_op_streams_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_route_and_dispatch),       cmocka_unit_test(test_known_rows),
         cmocka_unit_test(test_dispatch_invariants),      cmocka_unit_test(test_combine),
         cmocka_unit_test(test_combine_inverts_dispatch), cmocka_unit_test(test_token_alone),
     };
-    return cmocka_run_group_tests(tests, open_streams, close_streams);
+    return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }

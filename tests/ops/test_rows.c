@@ -8,7 +8,7 @@
 
 #include "core/ops/cpu/rows_internal.h"
 
-enum { ARENA_BYTES = 16 << 20, PAD = 5, N_POSITIONS = 64 };
+enum { PAD = 5, N_POSITIONS = 64 };
 
 typedef enum row_op { RMS_NORM, ROPE, SOFTMAX, GATED, ADD, GATHER, N_ROW_OPS } row_op;
 
@@ -295,18 +295,6 @@ static void test_exp(void **state) {
     }
 }
 
-static int open_streams(void **state) {
-    static mz_op_streams streams;
-    mz_op_streams_open(&streams, ARENA_BYTES);
-    *state = &streams;
-    return 0;
-}
-
-static int close_streams(void **state) {
-    mz_op_streams_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
@@ -319,5 +307,5 @@ int main(void) {
         cmocka_unit_test(test_rms_norm_extremes),
         cmocka_unit_test(test_exp),
     };
-    return cmocka_run_group_tests(tests, open_streams, close_streams);
+    return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }

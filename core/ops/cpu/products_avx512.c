@@ -4,32 +4,13 @@
 #include <string.h>
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/products_vec512.inc"
 #include "core/ops/cpu/rows_internal.h"
-#include "core/ops/cpu/transpose_16.inc"
 
 /* 2 vectors of rows x 12 tokens fill 24 of the 32 registers. */
 enum { VLEN = 16, UNIT_VALUES = 1, TILE_VECS = 2, TOKEN_STEP = 4 };
 
-#define ROW_KERNELS mz_row_kernels_avx512
-
-typedef __m512 vec;
 typedef __m512 units;
-
-MZ_KERNEL_INLINE vec v_zero(void) {
-    return _mm512_setzero_ps();
-}
-
-MZ_KERNEL_INLINE vec v_load(const float *p) {
-    return _mm512_loadu_ps(p);
-}
-
-MZ_KERNEL_INLINE void v_store(float *p, vec x) {
-    _mm512_storeu_ps(p, x);
-}
-
-MZ_KERNEL_INLINE vec v_add(vec a, vec b) {
-    return _mm512_add_ps(a, b);
-}
 
 MZ_KERNEL_INLINE vec v_multiply_add(units a, units b, vec c) {
     return _mm512_fmadd_ps(a, b, c);
@@ -76,7 +57,7 @@ MZ_KERNEL_INLINE units u_from_bf16(const void *p) {
 }
 
 MZ_KERNEL_INLINE void u_transpose(units x[VLEN]) {
-    mz_transpose_16(x);
+    transpose_16(x);
 }
 
 MZ_KERNEL_INLINE void prefetch(const void *p) {
