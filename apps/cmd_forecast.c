@@ -7,21 +7,21 @@
 
 #include "apps/commands.h"
 #include "apps/forecast_batch.h"
+#include "apps/forecast_plot.h"
+#include "apps/forecast_setup.h"
 #include "apps/forecast_writer.h"
-#include "apps/zoo/zoo.h"
 #include "core/file.h"
 #include "core/profile.h"
-#include "encoders/series/series_reader.h"
 
-enum { MAX_CONTEXT = 1 << 18, FEW_SERIES = 16, NOT_GIVEN = -1 };
+enum { FEW_SERIES = 16 };
 
 /* What the line asked for. */
 typedef struct request {
-    const char *file;
-    const char *columns, *model, *models_dir, *output, *level, *quantile_list;
-    int64_t horizon, context_len, seed;
-    int normalize, missing, precision, format;
-    bool json, nonnegative, round;
+    mz_forecast_inputs in;
+    const char *output, *level, *quantile_list, *plot;
+    int64_t seed;
+    int format;
+    bool json, nonnegative, round, show;
     mz_forecast_quantiles quantiles;
 } request;
 
@@ -40,13 +40,12 @@ typedef struct job {
     mz_context ctx;
     request request;
     bool quiet;
-    mz_series_reader *reader;
-    char *model_dir, *model_name;
-    mz_forecast_batch *batch;
+    mz_forecast_setup setup;
     sink sink;
     int64_t n_failed, n_values;
     char *first_error; /* of a series */
     mz_progress progress;
+    mz_forecast_plot plot;
 } job;
 
 /* ---- sink ---- */
@@ -124,46 +123,31 @@ static mz_status sink_write(job *j, const mz_forecast_entry *e) {
 
 static mz_status open_job(job *j) {
     const request *r = &j->request;
-    const mz_series_options series = {.columns = r->columns};
-    const mz_load_options load = {.precision = (mz_precision)r->precision};
-    void *memory = NULL;
-    MZ_TRY(mz_series_open(&j->ctx, r->file, &series, &j->reader));
-    MZ_TRY(mz_cli_find_model(&j->ctx, r->model, r->models_dir, "timemoe-nano", &j->model_dir));
-    MZ_TRY(mz_cli_model_name(&j->ctx, j->model_dir, &j->model_name));
-    MZ_TRY(mz_calloc(&j->ctx, 1, sizeof(mz_forecast_batch), "batch", &memory));
-    j->batch = memory;
-    j->batch->ctx = &j->ctx;
-    j->batch->options = (mz_forecast_options){.horizon = r->horizon,
-                                              .context_len = r->context_len,
-                                              .normalize = (mz_normalize)r->normalize};
-    j->batch->missing = (mz_missing)r->missing;
-    j->batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
-    j->batch->nonnegative = r->nonnegative;
-    j->batch->round = r->round;
-    MZ_TRY(mz_zoo_load_forecaster(&j->ctx, j->model_dir, &load, &j->batch->forecaster));
+    if (r->plot != NULL) {
+        MZ_TRY(mz_plot_check_path(&j->ctx, r->plot));
+    }
+    MZ_TRY(mz_forecast_setup_open(&j->ctx, &r->in, &j->setup));
+    mz_forecast_batch *batch = j->setup.batch;
+    batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
+    batch->nonnegative = r->nonnegative;
+    batch->round = r->round;
     j->sink.writer = (mz_forecast_writer){
         .format = (mz_forecast_format)r->format,
-        .model = j->model_name,
-        .horizon = r->horizon,
-        .quantiles = j->batch->quantiles,
-        .pictures = mz_series_count(j->reader) <= FEW_SERIES,
+        .model = j->setup.model_name,
+        .horizon = r->in.horizon,
+        .quantiles = batch->quantiles,
+        .pictures = mz_series_count(j->setup.reader) <= FEW_SERIES && !r->show,
     };
+    j->plot =
+        (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
     return sink_begin(j);
 }
 
 static void close_job(job *j) {
     sink_abort(j);
-    if (j->batch != NULL) {
-        mz_forecast_batch_close(j->batch);
-        mz_forecaster_close(j->batch->forecaster);
-    }
-    mz_free(&j->ctx, j->batch);
+    mz_forecast_plot_close(&j->plot);
+    mz_forecast_setup_close(&j->setup);
     mz_free(&j->ctx, j->first_error);
-    mz_free(&j->ctx, j->model_name);
-    mz_free(&j->ctx, j->model_dir);
-    if (j->reader != NULL) {
-        mz_series_close(j->reader);
-    }
     mz_context_close(&j->ctx);
 }
 
@@ -177,14 +161,17 @@ static void tell_warnings(const job *j, const mz_forecast_entry *e) {
 }
 
 static mz_status write_batch(job *j) {
-    for (int i = 0; i < j->batch->n_ready; i++) {
-        const mz_forecast_entry *e = &j->batch->entries[i];
+    for (int i = 0; i < j->setup.batch->n_ready; i++) {
+        const mz_forecast_entry *e = &j->setup.batch->entries[i];
         if (e->error != NULL && j->n_failed++ == 0) {
             (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->error);
             MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
         }
         j->n_values += e->n_observed;
         MZ_TRY(sink_write(j, e));
+        if (e->error == NULL && (j->request.plot != NULL || j->request.show)) {
+            MZ_TRY(mz_forecast_plot_add(&j->plot, e, NULL));
+        }
         tell_warnings(j, e);
     }
     mz_progress_update(&j->progress, j->sink.writer.n_written);
@@ -196,13 +183,13 @@ static mz_status next_series(void *self, mz_series *out, bool *end) {
 }
 
 static mz_status run_batches(job *j) {
-    const mz_forecast_source source = {.next = next_series, .self = j->reader};
+    const mz_forecast_source source = {.next = next_series, .self = j->setup.reader};
     while (!mz_cli_interrupted()) {
-        MZ_TRY(mz_forecast_batch_next(j->batch, &source));
-        if (j->batch->n_ready == 0) {
+        MZ_TRY(mz_forecast_batch_next(j->setup.batch, &source));
+        if (j->setup.batch->n_ready == 0) {
             return MZ_OK;
         }
-        MZ_TRY(mz_forecast_batch_run(j->batch));
+        MZ_TRY(mz_forecast_batch_run(j->setup.batch));
         MZ_TRY(write_batch(j));
     }
     return MZ_OK;
@@ -211,7 +198,7 @@ static mz_status run_batches(job *j) {
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
     sink *s = &j->sink;
-    const int64_t n_series = mz_series_count(j->reader);
+    const int64_t n_series = mz_series_count(j->setup.reader);
     if (!s->opened && j->n_failed == n_series) {
         if (n_series > 1) {
             (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
@@ -220,21 +207,23 @@ static mz_status finish(job *j) {
         } else {
             (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s", j->first_error);
         }
-        return mz_fail_prefix(&j->ctx.error, "%s", j->request.file);
+        return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
     }
     if (!s->opened) {
         return MZ_OK; /* interrupted before anything was ready */
     }
     mz_forecast_writer_end(&s->writer);
     MZ_TRY(sink_flush(j));
+    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.plot, NULL));
     s->opened = false;
     s->writer.stream = NULL;
-    return mz_output_commit(&j->ctx, &s->output);
+    MZ_TRY(mz_output_commit(&j->ctx, &s->output));
+    return j->request.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
 /* What stderr says after the answer; returns the exit code. */
 static int report(job *j, int64_t n_written, double seconds) {
-    const int64_t n_series = mz_series_count(j->reader);
+    const int64_t n_series = mz_series_count(j->setup.reader);
     mz_error *err = &j->ctx.error;
     if (n_written < n_series) {
         (void)mz_fail(err, MZ_ERR_ARG, "interrupted: %" PRId64 " of %" PRId64 " series written",
@@ -249,7 +238,7 @@ static int report(job *j, int64_t n_written, double seconds) {
     if (j->n_failed > 0) {
         (void)mz_fail(err, MZ_ERR_ARG,
                       "%s: %" PRId64 " of %" PRId64 " series could not be forecast, the first: %s",
-                      j->request.file, j->n_failed, n_series, j->first_error);
+                      j->request.in.file, j->n_failed, n_series, j->first_error);
         return mz_cli_fail(&mz_command_forecast, err);
     }
     return MZ_EXIT_OK;
@@ -264,7 +253,7 @@ static int work(job *j) {
         /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end
          * at once. */
         mz_cli_catch_interrupts();
-        mz_progress_init(&j->progress, "forecasting", mz_series_count(j->reader),
+        mz_progress_init(&j->progress, "forecasting", mz_series_count(j->setup.reader),
                          j->quiet || answer_shows);
         status = run_batches(j);
         mz_progress_finish(&j->progress);
@@ -304,40 +293,28 @@ static int check_request(request *r, int n_positionals) {
         return mz_cli_usage_error(c, "no FILE given (\"-\" reads standard input); usage: %s",
                                   c->usage);
     }
-    if (r->horizon == NOT_GIVEN) {
+    if (r->in.horizon == MZ_NOT_GIVEN) {
         return mz_cli_usage_error(
             c, "--horizon N is missing: how many values to forecast; usage: %s", c->usage);
     }
-    if (r->json && r->format != NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
+    if (r->json && r->format != MZ_NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
         return mz_cli_usage_error(
             c, "--json means --format json, and --format asks for something else");
     }
-    r->format = r->json ? MZ_FORECAST_JSON : r->format == NOT_GIVEN ? MZ_FORECAST_TABLE : r->format;
+    r->format = r->json                     ? MZ_FORECAST_JSON
+                : r->format == MZ_NOT_GIVEN ? MZ_FORECAST_TABLE
+                                            : r->format;
+    const bool answer_is_elsewhere = r->output != NULL && strcmp(r->output, "-") != 0;
+    if (r->show && r->format != MZ_FORECAST_TABLE && !answer_is_elsewhere) {
+        return mz_cli_usage_error(
+            c, "--show draws on standard output, where the answer goes; give -o FILE too");
+    }
     return check_quantiles(r);
 }
 
 static bool parse_request(int argc, char **argv, request *r, mz_common_options *common,
                           int *exit_code) {
-    const mz_option options[] = {
-        {"horizon", 'n', MZ_OPTION_INT, "N", "how many values to forecast, 1 to 65536 (required)",
-         1, MZ_MAX_HORIZON, NULL, &r->horizon},
-        {"columns", 0, MZ_OPTION_STRING, "A,B",
-         "CSV columns to read, by name or as #2 (default: all but a first one of dates or labels)",
-         0, 0, NULL, &r->columns},
-        {"context", 'c', MZ_OPTION_INT, "N",
-         "newest values to look at (default: what the model was trained for, less the horizon)", 1,
-         MAX_CONTEXT, NULL, &r->context_len},
-        {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
-         "checkpoint folder or name (default timemoe-nano; moezoo models list)", 0, 0, NULL,
-         &r->model},
-        {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
-         &r->models_dir},
-        {"normalize", 0, MZ_OPTION_CHOICE, NULL,
-         "scale by mean and deviation of the values looked at, or not (default window)", 0, 0,
-         "window|none", &r->normalize},
-        {"missing", 0, MZ_OPTION_CHOICE, NULL,
-         "fill gaps on a line or with the last value, close them up, or refuse (default linear)", 0,
-         0, "linear|forward|drop|error", &r->missing},
+    const mz_option own[] = {
         {"level", 0, MZ_OPTION_STRING, "80,95",
          "bands that should hold the truth this often, in percent", 0, 0, NULL, &r->level},
         {"quantiles", 0, MZ_OPTION_STRING, "0.1,0.9", "the same as quantiles, ascending", 0, 0,
@@ -346,9 +323,9 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
          NULL, &r->nonnegative},
         {"round", 0, MZ_OPTION_FLAG, NULL, "round the answer to whole numbers", 0, 0, NULL,
          &r->round},
-        {"precision", 0, MZ_OPTION_CHOICE, NULL,
-         "arithmetic of the products; bf16 is faster (default f32)", 0, 0, "f32|bf16",
-         &r->precision},
+        {"plot", 0, MZ_OPTION_STRING, "FILE",
+         "draw history, forecast and bands: .svg, .png or .pdf", 0, 0, NULL, &r->plot},
+        {"show", 0, MZ_OPTION_FLAG, NULL, "draw them on the terminal", 0, 0, NULL, &r->show},
         {"seed", 0, MZ_OPTION_INT, "N",
          "seed of models that draw samples; Time-MoE draws none (default 0)", 0, INT64_MAX, NULL,
          &r->seed},
@@ -360,15 +337,16 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
          "output)",
          0, 0, NULL, &r->output},
     };
-    const char *positionals[1] = {NULL};
+    mz_option options[MZ_MAX_OPTIONS];
+    const int n_inputs = mz_forecast_input_options(&r->in, options);
+    memcpy(options + n_inputs, own, sizeof own);
     mz_arguments arguments = {.options = options,
-                              .n_options = sizeof options / sizeof options[0],
-                              .positionals = positionals,
+                              .n_options = n_inputs + (int)(sizeof own / sizeof own[0]),
+                              .positionals = &r->in.file,
                               .max_positionals = 1};
     if (!mz_cli_parse(&mz_command_forecast, &arguments, argc, argv, exit_code)) {
         return false;
     }
-    r->file = positionals[0];
     *common = arguments.common;
     *exit_code = check_request(r, arguments.n_positionals);
     return *exit_code == MZ_EXIT_OK;
@@ -390,7 +368,7 @@ static int run(int argc, char **argv) {
     if (sub_command != NULL) {
         return sub_command->run(argc - 1, argv + 1);
     }
-    job j = {.request = {.horizon = NOT_GIVEN, .format = NOT_GIVEN}};
+    job j = {.request = {.in.horizon = MZ_NOT_GIVEN, .format = MZ_NOT_GIVEN}};
     mz_common_options common;
     int exit_code = MZ_EXIT_OK;
     if (!parse_request(argc, argv, &j.request, &common, &exit_code) ||
@@ -410,6 +388,7 @@ const mz_command mz_command_forecast = {
     .examples =
         "  moezoo forecast sales.csv --horizon 12\n"
         "  moezoo forecast sales.csv -n 12 --columns north,south --json -o forecast.json\n"
+        "  moezoo forecast sales.csv -n 12 --level 80,95 --plot forecast.png --show\n"
         "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
         "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
         "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n",

@@ -1,0 +1,110 @@
+#include "apps/forecast_plot.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+void mz_forecast_plot_close(mz_forecast_plot *plot) {
+    for (int i = 0; i < plot->n_panels; i++) {
+        mz_free(plot->ctx, plot->memory[i]);
+    }
+    plot->n_panels = 0;
+}
+
+/* What a panel owns, in one allocation: bands and lines first, then numbers, then text. */
+typedef struct store {
+    mz_plot_band bands[MZ_MAX_QUANTILES];
+    mz_plot_baseline lines[MZ_MAX_QUANTILES];
+    double numbers[];
+} store;
+
+static const double *copy(double **at, const double *values, int64_t n) {
+    const double *out = *at;
+    memcpy(*at, values, (size_t)n * sizeof **at);
+    *at += n;
+    return out;
+}
+
+/* A band is a level that has both its edges. */
+static int add_bands(const mz_forecast_quantiles *q, const double *values, int64_t horizon,
+                     mz_plot_band *bands) {
+    int n = 0;
+    for (int l = 0; l < q->n_levels; l++) {
+        mz_plot_band band = {.level = q->levels[l]};
+        for (int i = 0; i < q->n; i++) {
+            if (q->items[i].level == l && q->items[i].sign < 0) {
+                band.lower = values + i * horizon;
+            } else if (q->items[i].level == l && q->items[i].sign > 0) {
+                band.upper = values + i * horizon;
+            }
+        }
+        if (band.lower != NULL && band.upper != NULL) {
+            bands[n++] = band;
+        }
+    }
+    return n;
+}
+
+mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *e,
+                               const mz_forecast_lines *lines) {
+    const int64_t horizon = plot->horizon;
+    const int64_t most = 3 * horizon + 64;
+    const int64_t n_history = e->n_values < most ? e->n_values : most;
+    const int n_quantiles = plot->quantiles != NULL ? plot->quantiles->n : 0;
+    const int n_lines = lines != NULL ? lines->n : 0;
+    const size_t n_numbers = (size_t)(n_history + horizon * (2 + n_quantiles + n_lines));
+    void *memory = NULL;
+    if (plot->n_panels == MZ_PLOT_MAX_PANELS) {
+        plot->n_more++;
+        return MZ_OK;
+    }
+    MZ_TRY(mz_alloc(plot->ctx, sizeof(store) + n_numbers * sizeof(double) + strlen(e->id) + 1,
+                    "picture", &memory));
+    store *s = memory;
+    double *at = s->numbers;
+    char *title = (char *)(s->numbers + n_numbers);
+    memcpy(title, e->id, strlen(e->id) + 1);
+    mz_plot_panel *p = &plot->panels[plot->n_panels];
+    *p = (mz_plot_panel){.title = title,
+                         .n_history = n_history,
+                         .horizon = horizon,
+                         .first_index = e->n_observed - n_history + 1};
+    p->history = copy(&at, e->values + (e->n_values - n_history), n_history);
+    p->forecast = copy(&at, e->forecast, horizon);
+    p->truth = e->future != NULL ? copy(&at, e->future, horizon) : NULL;
+    if (n_quantiles > 0) {
+        const double *values = copy(&at, e->quantiles, n_quantiles * horizon);
+        p->n_bands = add_bands(plot->quantiles, values, horizon, s->bands);
+        p->bands = s->bands;
+    }
+    for (int i = 0; i < n_lines; i++) {
+        s->lines[i] = (mz_plot_baseline){.name = lines->names[i],
+                                         .values = copy(&at, lines->values[i], horizon)};
+    }
+    p->baselines = s->lines;
+    p->n_baselines = n_lines;
+    plot->memory[plot->n_panels++] = memory;
+    return MZ_OK;
+}
+
+static int terminal_width(FILE *stream) {
+    struct winsize size;
+    const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    return is_known ? size.ws_col : 80;
+}
+
+mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream) {
+    const mz_plot picture = {.title = plot->title,
+                             .panels = plot->panels,
+                             .n_panels = plot->n_panels,
+                             .n_more = plot->n_more};
+    if (path != NULL) {
+        MZ_TRY(mz_plot_write(plot->ctx, &picture, path));
+    }
+    if (stream == NULL) {
+        return MZ_OK;
+    }
+    const mz_plot_terminal_options options = {.width = terminal_width(stream),
+                                              .colour = isatty(fileno(stream)) == 1};
+    return mz_plot_terminal(plot->ctx, &picture, &options, stream);
+}

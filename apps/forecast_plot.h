@@ -1,0 +1,39 @@
+/* Gathers the first series of an answer for a picture of them. */
+#ifndef MZ_APPS_FORECAST_PLOT_H
+#define MZ_APPS_FORECAST_PLOT_H
+
+#include "apps/forecast_batch.h"
+#include "apps/plot.h"
+
+/* Other lines of a panel, copied. */
+typedef struct mz_forecast_lines {
+    const char *const *names;    /* [n], static storage */
+    const double *const *values; /* [n] of [horizon] */
+    int n;
+} mz_forecast_lines;
+
+/* All zero but the first four before the first series. One thread. */
+typedef struct mz_forecast_plot {
+    mz_context *ctx;
+    const char *title; /* or NULL */
+    int64_t horizon;
+    const mz_forecast_quantiles *quantiles; /* NULL: no bands */
+    mz_plot_panel panels[MZ_PLOT_MAX_PANELS];
+    void *memory[MZ_PLOT_MAX_PANELS]; /* of each panel */
+    int n_panels;
+    int64_t n_more;
+} mz_forecast_plot;
+
+void mz_forecast_plot_close(mz_forecast_plot *plot);
+
+/* Copies what a panel shows of an entry that has a forecast: the newest values (three horizons and
+ * 64), forecast, bands, held-out future, other lines (NULL: none). Beyond MZ_PLOT_MAX_PANELS it is
+ * only counted. Errors: NOMEM. */
+mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *entry,
+                               const mz_forecast_lines *lines);
+
+/* Writes `path` (NULL: no file), and draws on `stream` (NULL: not), as wide as
+ * that terminal is. Errors: those of mz_plot_write. */
+mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream);
+
+#endif

@@ -1,0 +1,35 @@
+/* What every command that forecasts opens: the input, the model, a batch. */
+#ifndef MZ_APPS_FORECAST_SETUP_H
+#define MZ_APPS_FORECAST_SETUP_H
+
+#include "apps/cli.h"
+#include "apps/forecast_batch.h"
+#include "encoders/series/series_reader.h"
+
+/* Targets of the options that these commands share; index of the choice where it is an int. */
+typedef struct mz_forecast_inputs {
+    const char *file, *columns, *model, *models_dir;
+    int64_t horizon, context_len;
+    int normalize, missing, precision;
+} mz_forecast_inputs;
+
+/* Rows of the option table for the targets, in the order of their members from `columns` on;
+ * `horizon` is MZ_NOT_GIVEN beforehand. Returns how many were written. */
+enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 8 };
+int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
+
+/* All zero before mz_forecast_setup_open; one thread. */
+typedef struct mz_forecast_setup {
+    mz_context *ctx;
+    mz_series_reader *reader;
+    char *model_dir, *model_name;
+    mz_forecast_batch *batch; /* with options and missing filled in */
+} mz_forecast_setup;
+
+/* Closed with mz_forecast_setup_close after a failure too. Errors: those of opening the input, of
+ * finding the model and of loading it. */
+mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *inputs,
+                                 mz_forecast_setup *out);
+void mz_forecast_setup_close(mz_forecast_setup *setup);
+
+#endif
