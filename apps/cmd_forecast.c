@@ -289,13 +289,9 @@ static int check_quantiles(request *r) {
 
 static int check_request(request *r, int n_positionals) {
     const mz_command *c = &mz_command_forecast;
-    if (n_positionals == 0) {
-        return mz_cli_usage_error(c, "no FILE given (\"-\" reads standard input); usage: %s",
-                                  c->usage);
-    }
-    if (r->in.horizon == MZ_NOT_GIVEN) {
-        return mz_cli_usage_error(
-            c, "--horizon N is missing: how many values to forecast; usage: %s", c->usage);
+    const int exit_code = mz_forecast_inputs_check(c, &r->in, n_positionals);
+    if (exit_code != MZ_EXIT_OK) {
+        return exit_code;
     }
     if (r->json && r->format != MZ_NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
         return mz_cli_usage_error(

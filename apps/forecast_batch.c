@@ -14,6 +14,9 @@ static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
     mz_free(ctx, e->forecast);
     mz_free(ctx, e->quantiles);
     mz_free(ctx, e->future);
+    mz_free(ctx, e->stamps);
+    mz_free(ctx, e->future_stamps);
+    mz_free(ctx, e->value_name);
     mz_free(ctx, e->error);
     *e = (mz_forecast_entry){0};
 }
@@ -55,7 +58,8 @@ static const char *plural(int64_t n) {
 }
 
 static void warn_of_gaps(const mz_gap_report *gaps, mz_missing policy, mz_warnings *w) {
-    static const char *const done[] = {"filled (linear)", "filled (forward)", "dropped"};
+    static const char *const done[] = {"filled (linear)", "filled (forward)", "filled (seasonal)",
+                                       "dropped"};
     if (gaps->n_inner > 0 && policy != MZ_MISSING_ERROR) {
         mz_forecast_warn(w, "%lld missing value%s %s", (long long)gaps->n_inner,
                          plural(gaps->n_inner), done[policy]);
@@ -119,6 +123,42 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
     return MZ_OK;
 }
 
+/* Copies dates of the values kept, and steps on from the last to those of the forecast, unless they
+ * were held out with it. */
+static mz_status keep_dates(mz_forecast_batch *b, const mz_series *series, mz_forecast_entry *e) {
+    const int64_t horizon = b->options.horizon;
+    void *stamps = NULL;
+    void *future = NULL;
+    e->frequency = series->frequency;
+    e->form = series->form;
+    if (series->value_name != NULL) {
+        MZ_TRY(mz_strdup(b->ctx, series->value_name, &e->value_name));
+    }
+    if (series->stamps == NULL) {
+        return MZ_OK;
+    }
+    const mz_stamp *newest = series->stamps + (series->n_values - e->n_values);
+    MZ_TRY(mz_calloc(b->ctx, (size_t)e->n_values, sizeof(mz_stamp), "dates", &stamps));
+    e->stamps = stamps;
+    memcpy(stamps, newest, (size_t)e->n_values * sizeof(mz_stamp));
+    if (e->future_stamps != NULL || series->frequency.kind == MZ_FREQUENCY_NONE) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_calloc(b->ctx, (size_t)horizon, sizeof(mz_stamp), "dates", &future));
+    e->future_stamps = future;
+    const mz_stamp last = series->stamps[series->n_values - 1];
+    for (int64_t h = 0; h < horizon; h++) {
+        if (!mz_frequency_step(&series->frequency, last, h + 1, &e->future_stamps[h])) {
+            mz_free(b->ctx, e->future_stamps);
+            e->future_stamps = NULL;
+            mz_forecast_warn(&e->warnings, "no dates: step %lld lies beyond the year 9999",
+                             (long long)h + 1);
+            return MZ_OK;
+        }
+    }
+    return MZ_OK;
+}
+
 /* The error's text, without the series' name in front: the entry has that already. */
 static const char *text_of_error(const mz_error *err, const char *id) {
     mz_error name;
@@ -142,6 +182,12 @@ static mz_status hold_out(mz_forecast_batch *b, mz_series *series, mz_forecast_e
     e->future = future;
     series->n_values -= horizon;
     memcpy(e->future, series->values + series->n_values, (size_t)horizon * sizeof(double));
+    if (series->stamps != NULL) {
+        void *stamps = NULL;
+        MZ_TRY(mz_calloc(b->ctx, (size_t)horizon, sizeof(mz_stamp), "dates", &stamps));
+        e->future_stamps = stamps;
+        memcpy(stamps, series->stamps + series->n_values, (size_t)horizon * sizeof(mz_stamp));
+    }
     int64_t last = series->n_values;
     while (last > 0 && isnan(series->values[last - 1])) {
         last--;
@@ -156,9 +202,15 @@ static mz_status read_entry(mz_forecast_batch *b, mz_series *series, mz_forecast
     const int64_t n_read = series->n_values;
     mz_gap_report gaps = {0};
     MZ_TRY(mz_strdup(b->ctx, series->id, &e->id));
+    if (series->error != NULL) {
+        return mz_strdup(b->ctx, series->error, &e->error);
+    }
     mz_status status = b->hold_out ? hold_out(b, series, e) : MZ_OK;
+    if (status == MZ_OK && b->season != MZ_SEASON_UNUSED) {
+        status = mz_series_season(b->ctx, series, b->season, &e->season);
+    }
     if (status == MZ_OK) {
-        status = mz_series_fill(b->ctx, series, b->missing, &gaps);
+        status = mz_series_fill(b->ctx, series, b->missing, e->season, &gaps);
     }
     if (status == MZ_OK) {
         status = check_series(b, series, n_read);
@@ -167,8 +219,12 @@ static mz_status read_entry(mz_forecast_batch *b, mz_series *series, mz_forecast
         return mz_strdup(b->ctx, text_of_error(&b->ctx->error, e->id), &e->error);
     }
     MZ_TRY(status);
+    for (int i = 0; i < series->n_notes; i++) {
+        mz_forecast_warn(&e->warnings, "%s", series->notes[i]);
+    }
     warn_of_gaps(&gaps, b->missing, &e->warnings);
-    return keep_values(b, series, e);
+    MZ_TRY(keep_values(b, series, e));
+    return keep_dates(b, series, e);
 }
 
 /* Lists the entries that the model has to answer; returns how many. */

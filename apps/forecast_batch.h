@@ -10,19 +10,25 @@
 #include "apps/zoo/forecaster.h"
 #include "encoders/series/series.h"
 
-enum { MZ_FORECAST_BATCH = 256 };
+enum { MZ_FORECAST_BATCH = 256, MZ_SEASON_AUTO = 0, MZ_SEASON_UNUSED = -1 };
 
 /* One series of a batch, owned by it. */
 typedef struct mz_forecast_entry {
     char *id;
     double *values; /* [n_values] the newest, as many as forecast and bands need */
     int64_t n_values;
-    int64_t n_context;  /* newest of these that the forecast uses */
-    int64_t n_observed; /* values of the whole series after its gaps were filled */
-    double *forecast;   /* [horizon] */
-    double *quantiles;  /* [quantiles->n, horizon]; NULL: none wanted */
-    double *future;     /* [horizon] what was held out; NaN where missing; NULL: nothing was */
-    char *error;        /* why there is no forecast; NULL: there is one */
+    int64_t n_context;       /* newest of these that the forecast uses */
+    int64_t n_observed;      /* values of the whole series after its gaps were filled */
+    double *forecast;        /* [horizon] */
+    double *quantiles;       /* [quantiles->n, horizon]; NULL: none wanted */
+    double *future;          /* [horizon] what was held out; NaN where missing; NULL: nothing was */
+    mz_stamp *stamps;        /* [n_values] of the values; NULL: no dates */
+    mz_stamp *future_stamps; /* [horizon] of the forecast; NULL: no dates, or they are not known */
+    mz_frequency frequency;  /* NONE: unknown */
+    mz_stamp_form form;      /* of the stamps */
+    int64_t season;          /* points in a season, 1: none; 0: nobody asked */
+    char *value_name;        /* what the values are, where the id does not say it; or NULL */
+    char *error;             /* why there is no forecast; NULL: there is one */
     mz_warnings warnings;
 } mz_forecast_entry;
 
@@ -33,6 +39,7 @@ typedef struct mz_forecast_batch {
     mz_forecaster *forecaster;
     mz_forecast_options options;
     mz_missing missing;
+    int64_t season;                         /* MZ_SEASON_AUTO, MZ_SEASON_UNUSED or its points */
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool nonnegative, round;                /* what is done to every value of an answer */
     bool hold_out; /* the last `horizon` values of each series are the future, not the past */

@@ -8,22 +8,32 @@
 
 /* Targets of the options that these commands share; index of the choice where it is an int. */
 typedef struct mz_forecast_inputs {
-    const char *file, *columns, *model, *models_dir;
+    const char *file, *columns, *id, *time, *value, *freq, *season_text, *model, *models_dir;
     int64_t horizon, context_len;
-    int normalize, missing, precision;
+    int duplicates, missing, normalize, precision;
+    bool sort, day_first, overshoot;
+    /* filled by mz_forecast_inputs_check: */
+    int64_t season;         /* MZ_SEASON_AUTO, or its points */
+    mz_frequency frequency; /* NONE: to be found */
 } mz_forecast_inputs;
 
-/* Rows of the option table for the targets, in the order of their members from `columns` on;
- * `horizon` is MZ_NOT_GIVEN beforehand. Returns how many were written. */
-enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 8 };
+/* Rows of the option table for the targets; `horizon` is MZ_NOT_GIVEN beforehand. Returns how many
+ * were written. */
+enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 17 };
 int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
+
+/* Reads what the table takes for text, and complains about a missing FILE or horizon (which must be
+ * n_positionals and in->horizon) and about options that contradict each other. Returns an exit
+ * code. */
+int mz_forecast_inputs_check(const mz_command *command, mz_forecast_inputs *in, int n_positionals);
 
 /* All zero before mz_forecast_setup_open; one thread. */
 typedef struct mz_forecast_setup {
     mz_context *ctx;
     mz_series_reader *reader;
     char *model_dir, *model_name;
-    mz_forecast_batch *batch; /* with options and missing filled in */
+    mz_forecast_batch *batch; /* with options, missing and season filled in; a command that
+                                 always needs the season sets it to that of the inputs */
 } mz_forecast_setup;
 
 /* Closed with mz_forecast_setup_close after a failure too. Errors: those of opening the input, of

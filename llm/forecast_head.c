@@ -9,3 +9,11 @@ int32_t mz_forecast_heads_pick(const mz_forecast_heads *heads, int64_t remaining
     }
     return pick;
 }
+
+int32_t mz_forecast_heads_cover(const mz_forecast_heads *heads, int64_t remaining) {
+    int32_t pick = 0;
+    while (pick + 1 < heads->n_heads && heads->length[pick] < remaining) {
+        pick++;
+    }
+    return pick;
+}

@@ -418,13 +418,16 @@ static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t
     return p->n_rows > 0 ? flush(f, head, tracks, done, horizon) : MZ_OK;
 }
 
-/* The published schedule (core/forecast_head.h): the largest head that fits, its points fed back as
- * one chunk. */
-static mz_status generate(mz_forecaster *f, track *tracks, int64_t n_tracks, int64_t horizon) {
+/* The published schedule (llm/forecast_head.h), or the shorter one: the points of a head are fed
+ * back as one chunk. */
+static mz_status generate(mz_forecaster *f, const mz_forecast_options *o, track *tracks,
+                          int64_t n_tracks) {
+    const int64_t horizon = o->horizon;
     f->pass.n_rows = 0;
     f->pass.n_out = 0;
     for (int64_t done = 0; done < horizon;) {
-        const int32_t head = mz_forecast_heads_pick(&f->parts.heads, horizon - done);
+        const int32_t head = (o->overshoot ? mz_forecast_heads_cover : mz_forecast_heads_pick)(
+            &f->parts.heads, horizon - done);
         MZ_TRY(feed_all(f, head, tracks, n_tracks, done, horizon));
         const int64_t emitted = min64(f->parts.heads.length[head], horizon - done);
         for (int64_t k = 0; k < n_tracks; k++) {
@@ -496,7 +499,7 @@ static mz_status run_tracks(mz_forecaster *f, const mz_forecast_options *o, trac
     prepare(f, o, tracks, n_tracks, scaled, scaled + n_values, &need);
     mz_status status = ensure_session(f, &need, false);
     if (status == MZ_OK) {
-        status = generate(f, tracks, n_tracks, o->horizon);
+        status = generate(f, o, tracks, n_tracks);
     }
     for (int64_t k = 0; k < n_tracks && status == MZ_OK; k++) {
         status = finish(f, o, &tracks[k]);

@@ -27,6 +27,8 @@ typedef struct mz_forecast_options {
     int64_t context_len; /* newest values used; 0: what the model was trained for, less the horizon,
                             but at least 64 */
     mz_normalize normalize;
+    bool overshoot; /* the shortest head that covers what is left of the horizon, cut, instead of
+                       the longest that fits: fewer passes, and not the published schedule */
 } mz_forecast_options;
 
 enum { MZ_MAX_HORIZON = 65536 };

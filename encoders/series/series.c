@@ -46,17 +46,52 @@ static void fill_gap(double *values, int64_t from, int64_t to, mz_missing policy
     }
 }
 
-static int64_t drop_gaps(double *values, int64_t n) {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (!isnan(values[i])) {
-            values[kept++] = values[i];
+/* The same from one season before and after, where known. Values before the gap are complete. */
+static void fill_gap_seasonal(double *values, int64_t n, int64_t from, int64_t to, int64_t season) {
+    for (int64_t i = from; i < to; i++) {
+        const double before = i >= season ? values[i - season] : NAN;
+        const double after = i + season < n ? values[i + season] : NAN;
+        if (!isnan(before) && !isnan(after)) {
+            values[i] = before / 2 + after / 2;
+        } else if (!isnan(before) || !isnan(after)) {
+            values[i] = isnan(before) ? after : before;
         }
     }
-    return kept;
+    for (int64_t i = from; i < to;) {
+        const int64_t begin = next_missing(values, to, i, true);
+        const int64_t end = next_missing(values, n, begin, false);
+        if (begin < to) {
+            fill_gap(values, begin, end, MZ_MISSING_LINEAR);
+        }
+        i = end;
+    }
 }
 
-mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy,
+static void drop_gaps(mz_series *series) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < series->n_values; i++) {
+        if (!isnan(series->values[i])) {
+            if (series->stamps != NULL) {
+                series->stamps[kept] = series->stamps[i];
+            }
+            series->values[kept++] = series->values[i];
+        }
+    }
+    series->n_values = kept;
+}
+
+mz_status mz_series_season(mz_context *ctx, const mz_series *series, int64_t wanted,
+                           int64_t *season) {
+    if (wanted > 0 || series->season > 0) {
+        *season = wanted > 0 ? wanted : series->season;
+        return MZ_OK;
+    }
+    const bool is_known = series->frequency.kind != MZ_FREQUENCY_NONE;
+    const int64_t expected = is_known ? mz_season_length(&series->frequency, series->n_values) : 0;
+    return mz_season_detect(ctx, series->values, series->n_values, expected, season);
+}
+
+mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy, int64_t season,
                          mz_gap_report *report) {
     double *values = series->values;
     const int64_t n = series->n_values;
@@ -76,13 +111,21 @@ mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy,
         return MZ_OK;
     }
     memmove(values, values + found.n_leading, (size_t)n_kept * sizeof *values);
+    if (series->stamps != NULL) {
+        memmove(series->stamps, series->stamps + found.n_leading,
+                (size_t)n_kept * sizeof *series->stamps);
+    }
     if (policy == MZ_MISSING_DROP) {
-        series->n_values = drop_gaps(values, n_kept);
+        drop_gaps(series);
         return MZ_OK;
     }
     for (int64_t from = next_missing(values, n_kept, 0, true); from < n_kept;) {
         const int64_t to = next_missing(values, n_kept, from, false);
-        fill_gap(values, from, to, policy);
+        if (policy == MZ_MISSING_SEASONAL && season > 1) {
+            fill_gap_seasonal(values, n_kept, from, to, season);
+        } else {
+            fill_gap(values, from, to, policy);
+        }
         from = next_missing(values, n_kept, to, true);
     }
     return MZ_OK;

@@ -432,7 +432,8 @@ void mz_series_csv_get(mz_series_csv *csv, int64_t index, mz_series *out) {
     for (int64_t row = 0; row < csv->n_rows; row++) {
         csv->series_values[row] = value_at(csv, row, slot);
     }
-    out->id = mz_series_columns_name(&csv->columns, csv->columns.stored[slot], csv->id);
-    out->values = csv->series_values;
-    out->n_values = csv->n_rows;
+    *out =
+        (mz_series){.id = mz_series_columns_name(&csv->columns, csv->columns.stored[slot], csv->id),
+                    .values = csv->series_values,
+                    .n_values = csv->n_rows};
 }

@@ -27,9 +27,24 @@ extern "C" {
 /* Opaque; one thread. */
 typedef struct mz_series_reader mz_series_reader;
 
+/* What is done about rows of one series with the same date. */
+typedef enum mz_duplicates {
+    MZ_DUPLICATES_ERROR = 0,
+    MZ_DUPLICATES_LAST, /* the last of the file */
+    MZ_DUPLICATES_MEAN, /* the mean of those that are not missing */
+} mz_duplicates;
+
+/* All zero: everything is found from the file. Columns are named, or given by number as "#2". */
 typedef struct mz_series_options {
-    const char *columns; /* CSV: comma-separated names (or 1-based numbers "#2") of the columns to
-                            read, in that order; NULL: all */
+    const char *columns;    /* CSV: comma-separated columns to read, a series each, in that order;
+                               NULL: all */
+    const char *id;         /* CSV: column that names the series of a row; NULL: found, or none */
+    const char *time;       /* CSV: column of dates; NULL: found, or none */
+    const char *value;      /* CSV: column of values; NULL: found */
+    mz_frequency frequency; /* of the dates; NONE: found from them */
+    bool day_first;         /* 01/02/2024 is in February where no row tells */
+    bool sort;              /* rows of a series may come in any order */
+    mz_duplicates duplicates;
 } mz_series_options;
 
 /* Limits: 16 million values a series, 1 million columns, 64 MiB a line, 4 GiB a CSV file.

@@ -19,7 +19,7 @@ static void read_all(mz_context *ctx, const uint8_t *data, size_t size, const ch
             }
         }
         mz_gap_report gaps;
-        (void)mz_series_fill(ctx, &series, MZ_MISSING_LINEAR, &gaps);
+        (void)mz_series_fill(ctx, &series, MZ_MISSING_LINEAR, 1, &gaps);
     }
     mz_series_close(reader);
 }

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 }
             }
             mz_gap_report gaps;
-            (void)mz_series_fill(&ctx, &series, MZ_MISSING_FORWARD, &gaps);
+            (void)mz_series_fill(&ctx, &series, MZ_MISSING_FORWARD, 1, &gaps);
         }
         mz_series_jsonl_close(jsonl);
     }

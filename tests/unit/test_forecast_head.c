@@ -32,8 +32,21 @@ static void no_head_fits(void **state) {
     assert_int_equal(mz_forecast_heads_pick(&heads, 5), 1);
 }
 
+static void covering_head(void **state) {
+    (void)state;
+    const mz_forecast_heads heads = {.n_heads = 4, .length = {1, 8, 32, 64}};
+    static const struct {
+        int64_t remaining;
+        int32_t head;
+    } table[] = {{1, 0}, {2, 1}, {8, 1}, {9, 2}, {32, 2}, {33, 3}, {64, 3}, {65, 3}, {1000, 3}};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        assert_int_equal(mz_forecast_heads_cover(&heads, table[i].remaining), table[i].head);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(published_schedule),
-                                       cmocka_unit_test(no_head_fits)};
+                                       cmocka_unit_test(no_head_fits),
+                                       cmocka_unit_test(covering_head)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

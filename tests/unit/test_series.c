@@ -58,7 +58,7 @@ static void gaps_are_filled(void **state) {
         mz_series series = {.id = id, .values = values, .n_values = cases[i].n_values};
         mz_gap_report report = {-1, -1, -1};
         mz_assert_ok(context_of(state),
-                     mz_series_fill(context_of(state), &series, cases[i].policy, &report));
+                     mz_series_fill(context_of(state), &series, cases[i].policy, 1, &report));
         assert_values(values, series.n_values, cases[i].expected, cases[i].n_expected);
         assert_int_equal(report.n_leading, cases[i].report.n_leading);
         assert_int_equal(report.n_inner, cases[i].report.n_inner);
@@ -72,7 +72,7 @@ static void huge_gap_stays_finite(void **state) {
     mz_series series = {.values = values, .n_values = 5};
     mz_gap_report report;
     mz_assert_ok(context_of(state),
-                 mz_series_fill(context_of(state), &series, MZ_MISSING_LINEAR, &report));
+                 mz_series_fill(context_of(state), &series, MZ_MISSING_LINEAR, 1, &report));
     for (int i = 1; i < 4; i++) {
         assert_true(fabs(values[i] / DBL_MAX - 0.5 * (i - 2)) <= 1e-15);
     }
@@ -83,7 +83,7 @@ static void missing_can_be_an_error(void **state) {
     double values[] = {1, 2, NAN, 4, NAN};
     mz_series series = {.id = id, .values = values, .n_values = 5};
     mz_gap_report report = {7, 7, 7};
-    assert_int_equal(mz_series_fill(context_of(state), &series, MZ_MISSING_ERROR, &report),
+    assert_int_equal(mz_series_fill(context_of(state), &series, MZ_MISSING_ERROR, 1, &report),
                      MZ_ERR_ARG);
     assert_string_equal(context_of(state)->error.message,
                         "series \"sales\": 2 of 5 values are missing, the first at position 3");
