@@ -87,6 +87,23 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     return MZ_OK;
 }
 
+void mz_forecast_plot_keep(mz_forecast_plot *plot, const char *const *names, int n_names) {
+    for (int i = 0; i < plot->n_panels; i++) {
+        mz_plot_panel *p = &plot->panels[i];
+        store *s = plot->memory[i];
+        int n = 0;
+        for (int l = 0; l < p->n_baselines; l++) {
+            for (int k = 0; k < n_names; k++) {
+                if (strcmp(s->lines[l].name, names[k]) == 0) {
+                    s->lines[n++] = s->lines[l];
+                    break;
+                }
+            }
+        }
+        p->n_baselines = n;
+    }
+}
+
 static int terminal_width(FILE *stream) {
     struct winsize size;
     const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;

@@ -32,6 +32,9 @@ void mz_forecast_plot_close(mz_forecast_plot *plot);
 mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *entry,
                                const mz_forecast_lines *lines);
 
+/* Keeps of every panel's other lines those whose name is among `names`. */
+void mz_forecast_plot_keep(mz_forecast_plot *plot, const char *const *names, int n_names);
+
 /* Writes `path` (NULL: no file), and draws on `stream` (NULL: not), as wide as
  * that terminal is. Errors: those of mz_plot_write. */
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream);

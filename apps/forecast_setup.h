@@ -27,6 +27,11 @@ int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
  * code. */
 int mz_forecast_inputs_check(const mz_command *command, mz_forecast_inputs *in, int n_positionals);
 
+/* What --level and --quantiles (NULL: not given) ask for; complains where they are wrong. Returns
+ * an exit code. */
+int mz_forecast_bands_check(const mz_command *command, const char *level, const char *list,
+                            mz_forecast_quantiles *out);
+
 /* All zero before mz_forecast_setup_open; one thread. */
 typedef struct mz_forecast_setup {
     mz_context *ctx;

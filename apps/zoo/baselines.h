@@ -32,8 +32,9 @@ typedef enum mz_baseline {
     MZ_BASELINE_COUNT
 } mz_baseline;
 
-/* "naive", "seasonal naive", ... */
+/* "naive", "seasonal naive", ...; and the same as a key: "seasonal_naive". */
 const char *mz_baseline_name(mz_baseline baseline);
+const char *mz_baseline_key(mz_baseline baseline);
 
 /* Forecasts `horizon` values into `out`.
  *   values  [n_values] finite, oldest first, at least one
