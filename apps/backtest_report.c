@@ -125,10 +125,21 @@ static void json_end(const mz_backtest_report *r, const mz_backtest_totals *t) {
     (void)fputs("}}}\n", out);
 }
 
+static void json_dates(const mz_backtest_report *r, FILE *out, const mz_forecast_entry *e) {
+    char text[MZ_STAMP_BYTES];
+    for (int64_t h = 0; e->future_stamps != NULL && h < r->horizon; h++) {
+        (void)fputs(h == 0 ? ",\"timestamps\":[" : ",", out);
+        mz_cli_write_json_string(out, mz_stamp_format(&e->form, e->future_stamps[h], text));
+    }
+    (void)fputs(e->future_stamps != NULL ? "]" : "", out);
+}
+
 void mz_backtest_report_window(const mz_backtest_report *r, FILE *out, const mz_forecast_entry *e,
                                const mz_backtest_label *label) {
-    (void)fprintf(out, "%s{\"origin\":%" PRId64 ",\"season\":%" PRId64 ",\"truth\":",
+    (void)fprintf(out, "%s{\"origin\":%" PRId64 ",\"season\":%" PRId64,
                   label->window > 0 ? ",\n  " : "\n  ", label->origin, label->season);
+    json_dates(r, out, e);
+    (void)fputs(",\"truth\":", out);
     mz_cli_write_json_numbers(out, e->future, r->horizon);
     for (int m = 0; m < MZ_BACKTEST_METHODS; m++) {
         const bool is_model = m == MZ_BACKTEST_MODEL;

@@ -42,7 +42,8 @@ void mz_backtest_report_begin(mz_backtest_report *r);
 void mz_backtest_report_series(mz_backtest_report *r, const mz_backtest_result *result);
 void mz_backtest_report_end(mz_backtest_report *r, const mz_backtest_totals *totals);
 
-/* Writes one window as JSON: {"origin","season","truth","METHOD":[horizon numbers], ...}, and
+/* Writes one window as JSON: {"origin","season","timestamps" (with
+ * dates),"truth","METHOD":[horizon numbers], ...}, and
  * "quantiles" as in a forecast. */
 void mz_backtest_report_window(const mz_backtest_report *r, FILE *stream,
                                const mz_forecast_entry *entry, const mz_backtest_label *label);

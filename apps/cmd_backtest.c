@@ -94,17 +94,6 @@ static mz_status add_window(job *j, const mz_forecast_entry *e, const mz_backtes
     return mz_strdup(&j->ctx, j->ctx.error.message, &c->error);
 }
 
-static mz_status plot_last_window(job *j, const mz_forecast_entry *e) {
-    const char *names[MZ_BASELINE_COUNT];
-    const double *values[MZ_BASELINE_COUNT];
-    for (int b = 0; b < MZ_BASELINE_COUNT; b++) {
-        names[b] = mz_baseline_name((mz_baseline)b);
-        values[b] = e->baselines + b * j->request.in.horizon;
-    }
-    const mz_forecast_lines lines = {.names = names, .values = values, .n = MZ_BASELINE_COUNT};
-    return mz_forecast_plot_add(&j->plot, e, &lines);
-}
-
 static mz_status finish_series(job *j, const mz_forecast_entry *e, const mz_backtest_label *label) {
     current *c = &j->current;
     if (c->forecasts != NULL && fflush(c->forecasts) != 0) {
@@ -127,7 +116,7 @@ static mz_status finish_series(job *j, const mz_forecast_entry *e, const mz_back
         mz_backtest_totals_add(&j->totals, &c->scores);
         j->n_windows += c->n_windows;
         if (j->request.plot != NULL || j->request.show) {
-            MZ_TRY(plot_last_window(j, e));
+            MZ_TRY(mz_forecast_plot_add(&j->plot, e));
         }
     }
     j->report.stream = j->answer.stream;
@@ -235,10 +224,8 @@ static mz_status run_windows(job *j) {
 
 /* More lines than the best two would hide each other. */
 static void choose_lines(job *j) {
-    const char *names[N_LINES];
     bool chosen[MZ_BASELINE_COUNT] = {false};
-    int n = 0;
-    while (n < N_LINES) {
+    for (int n = 0; n < N_LINES; n++) {
         int best = -1;
         double lowest = INFINITY;
         for (int b = 0; b < MZ_BASELINE_COUNT; b++) {
@@ -252,9 +239,8 @@ static void choose_lines(job *j) {
             }
         }
         chosen[best] = true;
-        names[n++] = mz_baseline_name((mz_baseline)best);
     }
-    mz_forecast_plot_keep(&j->plot, names, n);
+    mz_forecast_plot_keep(&j->plot, chosen);
 }
 
 /* Completes the answer, if there is any. */
@@ -313,6 +299,10 @@ static int work(job *j) {
     const double start = mz_now_s();
     if (status == MZ_OK) {
         mz_cli_catch_interrupts();
+        if (!j->quiet) {
+            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast_backtest,
+                                         j->request.in.file);
+        }
         mz_progress_init(&j->progress, "backtesting",
                          mz_series_count(j->setup.reader) * j->request.n_windows,
                          j->quiet || answer_shows);

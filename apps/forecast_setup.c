@@ -148,6 +148,17 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
     return mz_zoo_load_forecaster(ctx, out->model_dir, &load, &out->batch->forecaster);
 }
 
+void mz_forecast_setup_tell_notes(const mz_forecast_setup *s, const mz_command *command,
+                                  const char *file) {
+    const char *const *notes = NULL;
+    const int n = mz_series_notes(s->reader, &notes);
+    for (int i = 0; i < n; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "%s: %s", file, notes[i]);
+        (void)fprintf(stderr, "moezoo %s: warning: %s\n", command->name, text.message);
+    }
+}
+
 void mz_forecast_setup_close(mz_forecast_setup *s) {
     if (s->batch != NULL) {
         mz_forecast_batch_close(s->batch);

@@ -45,6 +45,10 @@ typedef struct mz_forecast_setup {
  * finding the model and of loading it. */
 mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *inputs,
                                  mz_forecast_setup *out);
+/* Warnings about the whole input, a line each on stderr. */
+void mz_forecast_setup_tell_notes(const mz_forecast_setup *setup, const mz_command *command,
+                                  const char *file);
+
 void mz_forecast_setup_close(mz_forecast_setup *setup);
 
 #endif

@@ -162,3 +162,44 @@ usage '--show draws on standard output' forecast backtest line.csv -n 3 --show -
 usage 'give one' forecast backtest line.csv -n 3 --level 80 --quantiles 0.1
 usage '--season 0x' forecast backtest line.csv -n 3 --season 0x
 usage 'asks for something else' forecast backtest line.csv -n 3 --json --format csv
+
+# Baselines beside a plain forecast: the same numbers as in a window, from the whole past.
+ok forecast backtest line.csv -n 4 -m "$MODEL" --season 4 --json --forecasts --quiet
+for name in naive seasonal_naive drift damped theta; do
+    "$CLI_JSON" "series.0.forecasts.0.$name.3" <out
+done >expected
+ok forecast short.csv -n 4 -m "$MODEL" --season 4 --context 8 --baselines --json --quiet
+json out series.0.season 4
+json out series.0.baselines 5
+for name in naive seasonal_naive drift damped theta; do
+    "$CLI_JSON" "series.0.baselines.$name.3" <out
+done >actual
+same actual expected
+json out series.0.baselines.drift.3 40
+ok forecast short.csv -n 4 -m "$MODEL" --baselines --format csv --quiet
+out_has '^id,step,forecast,naive,seasonal_naive,drift,damped,theta$'
+out_has '^y,4,[-0-9.]+,36,36,40,[0-9.]+,[0-9.]+$'
+ok forecast short.csv -n 4 -m "$MODEL" --baselines --season 4 --quiet --plot baselines.svg
+out_has '^y \(36 values, season 4\)$'
+out_has 'step +forecast +naive +seasonal naive +drift +damped +theta$'
+grep -q 'theta' baselines.svg || grep -q '<svg' baselines.svg || complain "no picture"
+ok forecast short.csv -n 4 -m "$MODEL" --json --quiet
+! "$CLI_JSON" series.0.baselines <out >/dev/null 2>&1 || complain "baselines that nobody asked for"
+
+# An interrupt keeps the series that are finished.
+awk 'BEGIN { for (i = 0; i < 4000; i++) { printf "[1"; for (k = 0; k < 60; k++) printf ",%d", (k * k + i) % 11; print "]" } }' >long.jsonl
+what='moezoo forecast backtest and SIGINT'
+mkdir d
+"$PROGRAM" forecast backtest long.jsonl -n 40 -m "$MODEL" --json -o d/answer 2>err &
+pid=$!
+# Something in the folder means that the first batch is being written.
+while kill -0 $pid 2>/dev/null && [ -z "$(ls -A d)" ]; do
+    sleep 0.02
+done
+kill -s INT $pid
+wait $pid
+code=$?
+[ $code -eq 1 ] || complain "exit code $code, expected 1"
+lines err 1
+err_has '^moezoo forecast backtest: interrupted: [0-9]+ of 4000 series scored$'
+json d/answer scored "$(sed -n 's/.*interrupted: \([0-9]*\) of.*/\1/p' err)"
