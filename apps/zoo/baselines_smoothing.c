@@ -27,9 +27,8 @@ static line fit_line(const double *x, int64_t n) {
     return (line){.a = sum / m - (m + 1) / 2 * b, .b = b};
 }
 
-/* What the line adds to the forecast after t values. */
-static double line_part(line l, double alpha, double t) {
-    const double left = pow(1 - alpha, t);
+/* What the line adds to the forecast after t values; left = (1 - alpha)^t. */
+static double line_part(line l, double alpha, double left) {
     return LINE_WEIGHT * (l.a * left + l.b * (1 - left * (1 - alpha)) / alpha);
 }
 
@@ -37,12 +36,12 @@ static double line_part(line l, double alpha, double t) {
  * it, so that least squares gives it. */
 static double theta_error(const double *x, int64_t n, line l, double alpha, double *level) {
     double smoothed = 0; /* of the level, with initial level 0 */
-    double weight = 1;   /* of the initial level in it */
+    double weight = 1;   /* of the initial level in it, (1 - alpha)^t */
     double ww = 0;
     double we = 0;
     double ee = 0;
     for (int64_t t = 0; t < n; t++) {
-        const double e = x[t] - smoothed - line_part(l, alpha, (double)t);
+        const double e = x[t] - smoothed - line_part(l, alpha, weight);
         if (t >= THETA_SKIPPED) {
             ww += weight * weight;
             we += weight * e;
@@ -85,7 +84,7 @@ void mz_theta_forecast(const double *x, int64_t n, int64_t horizon, double *out)
         level = alpha * x[t] + (1 - alpha) * level;
     }
     for (int64_t h = 0; h < horizon; h++) {
-        out[h] = level + line_part(l, alpha, (double)(n + h));
+        out[h] = level + line_part(l, alpha, pow(1 - alpha, (double)(n + h)));
         level = alpha * out[h] + (1 - alpha) * level;
     }
 }
