@@ -26,7 +26,7 @@ typedef int64_t mz_stamp;
 
 typedef enum mz_stamp_layout {
     MZ_STAMP_YMD = 0,     /* 2024-01-31, 2024/01/31, 20240131 */
-    MZ_STAMP_DMY,         /* 31.01.2024, 31/01/2024, 31-01-2024 */
+    MZ_STAMP_DMY,         /* 31.01.2024 (points: always day first), 31/01/2024, 31-01-2024 */
     MZ_STAMP_MDY,         /* 01/31/2024, 01-31-2024 */
     MZ_STAMP_MONTH,       /* 2024-01, 2024/01, 202401: the month's first day */
     MZ_STAMP_QUARTER,     /* 2024Q1, 2024-Q1: its first day */
@@ -176,9 +176,9 @@ void mz_frequency_anchor(mz_frequency *freq, mz_stamp stamp);
 
 /* The stamp k periods after `from` (before it for k < 0). The time of day is kept. A stamp whose
  * date is off the anchor (a Saturday in business days, 15 January in month ends) counts as lying
- * between two grid points, as in pandas: one period later is the next of them, one earlier the
- * previous; k = 0 gives it back. False, with *out untouched, for NONE and when the result leaves
- * [MZ_STAMP_MIN, MZ_STAMP_MAX]. */
+ * between two grid points, as in pandas (Timestamp + k * offset): one period later is the next of
+ * them, one earlier the previous, and with a multiple n the n-th; k = 0 gives it back. False, with
+ * *out untouched, for NONE and when the result leaves [MZ_STAMP_MIN, MZ_STAMP_MAX]. */
 bool mz_frequency_step(const mz_frequency *freq, mz_stamp from, int64_t k, mz_stamp *out);
 
 /* *k = the largest k with step(from, k) <= to, for `from` on the anchor. True when they are equal,
@@ -188,8 +188,10 @@ bool mz_frequency_count(const mz_frequency *freq, mz_stamp from, mz_stamp to, in
 /* Finds the frequency of n strictly increasing stamps: that of their most common step, in the unit
  * (days, business days, weeks, months, ...) that leaves the fewest stamps missing or off the grid.
  * Multiples are given in the largest unit: 60 s are 1 min, 7 days a week, 3 months from the first
- * a quarter. NONE for n < 2, for steps of no whole seconds, and when over half of the stamps are
- * off the grid. Two stamps are a guess; who wants none asks for three. Errors: NOMEM. */
+ * a quarter. NONE for n < 2, for steps of no whole seconds, when over half of the stamps are off
+ * the grid, and when over half of them follow a gap and nine of ten grid points are missing. On
+ * regular stamps the answer is pandas.infer_freq's, where that has one (not for 2B and other
+ * multiples). Two stamps are a guess; who wants none asks for three. Errors: NOMEM. */
 mz_status mz_frequency_infer(mz_context *ctx, const mz_stamp *stamps, int64_t n, mz_frequency *out);
 
 /* One kind of fault in a column of stamps. */
@@ -220,13 +222,14 @@ void mz_stamp_check_run(const mz_frequency *freq, const mz_stamp *stamps, int64_
  * season is 1; NONE gives 1. */
 int64_t mz_season_length(const mz_frequency *freq, int64_t n_values);
 
-/* Looks for a season in n values (NaN: missing), by the autocorrelation of their first differences,
- * which has neither level nor linear trend. `expected` >= 2 (mz_season_length's answer) is
- * confirmed when the correlation at that lag exceeds the 95 % bound of Bartlett's formula and n is
- * at least three seasons. With `expected` 0 (unknown) the season is the strongest local maximum
- * from lag 2 to n / 3 above a bound that counts all lags looked at; of maxima within 10 % the
- * shortest. *season is 1 when none is significant. Only the newest max(8192, 10 seasons) values are
- * used. Errors: NOMEM. */
+/* Looks for a season in n values (NaN: missing; gaps are filled by lines). The correlation of a
+ * season is that of the values a season apart, after the mean of the season around each was taken
+ * off, which removes level, trend and wandering. `expected` >= 2 (mz_season_length's answer) is
+ * confirmed when this correlation, or that of the first differences, exceeds the bound of
+ * Bartlett's formula (5 % for both together) and n is at least three seasons. With `expected` 0
+ * (unknown) the season is the shortest peak within 10 % of the highest from lag 2 to n / 3, moved
+ * to where its multiples agree, and the bound counts all lags looked at. *season is 1 when none is
+ * significant. Only the newest max(8192, 10 seasons) values are used. Errors: NOMEM. */
 mz_status mz_season_detect(mz_context *ctx, const double *values, int64_t n, int64_t expected,
                            int64_t *season);
 

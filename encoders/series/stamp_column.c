@@ -104,6 +104,22 @@ static mz_status check_order(mz_context *ctx, mz_stamp_column *c, const entry *e
     return MZ_OK;
 }
 
+static mz_status fail_zone(mz_context *ctx, const mz_stamp_column *c, const entry *e) {
+    char what[3 * MZ_STAMP_BYTES + 80];
+    if (c->other_zone.row != 0) {
+        (void)snprintf(what, sizeof what,
+                       "has a third time zone, after those of row %lld (\"%s\") and row %lld "
+                       "(\"%s\")",
+                       (long long)c->zoned.row, c->zoned.text, (long long)c->other_zone.row,
+                       c->other_zone.text);
+    } else {
+        (void)snprintf(what, sizeof what,
+                       "has another time zone than row %lld (\"%s\"), more than an hour apart",
+                       (long long)c->zoned.row, c->zoned.text);
+    }
+    return fail_entry(ctx, e, what);
+}
+
 static mz_status check_zone(mz_context *ctx, mz_stamp_column *c, const entry *e) {
     static const char zone[] = "has a time zone";
     static const char no_zone[] = "has no time zone";
@@ -127,9 +143,7 @@ static mz_status check_zone(mz_context *ctx, mz_stamp_column *c, const entry *e)
     const int32_t apart_s =
         offset_s > c->offset_s ? offset_s - c->offset_s : c->offset_s - offset_s;
     if (c->other_zone.row != 0 || apart_s > SUMMER_TIME_S) {
-        const bool is_third = c->other_zone.row != 0 && apart_s <= SUMMER_TIME_S;
-        return fail_pair(ctx, e, "has another time zone than the rows before",
-                         is_third ? &c->other_zone : &c->zoned, "has not");
+        return fail_zone(ctx, c, e);
     }
     c->other_s = offset_s;
     see(&c->other_zone, e);

@@ -132,11 +132,11 @@ static bool scan_plain(mz_stamp_numbers *s, int n_digits, int64_t value) {
     case 9:
     case 10:
         s->form.layout = MZ_STAMP_EPOCH_S;
-        return true;
+        return value >= 100000000; /* 029001999 would be written in fewer digits */
     case 12:
     case 13:
         s->form.layout = MZ_STAMP_EPOCH_MS;
-        return true;
+        return value >= 100000000000;
     default:
         return false;
     }
