@@ -138,6 +138,12 @@ void mz_cli_format_double(double value, char out[32]);
  * the stream. */
 void mz_cli_write_json_string(FILE *stream, const char *text);
 
+/* Columns of the terminal that the stream writes to; 80 where it is none. */
+int mz_cli_terminal_width(FILE *stream);
+
+/* Writes `text` as a field of CSV (RFC 4180): quoted where it must be, quotes doubled. */
+void mz_cli_write_csv_field(FILE *out, const char *text);
+
 /* Writes `text` for people: control characters become '?', so that a file cannot steer the
  * terminal. */
 void mz_cli_write_plain(FILE *stream, const char *text);

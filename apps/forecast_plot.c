@@ -1,8 +1,9 @@
 #include "apps/forecast_plot.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "apps/cli.h"
 
 void mz_forecast_plot_close(mz_forecast_plot *plot) {
     for (int i = 0; i < plot->n_panels; i++) {
@@ -87,12 +88,6 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     return MZ_OK;
 }
 
-static int terminal_width(FILE *stream) {
-    struct winsize size;
-    const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-    return is_known ? size.ws_col : 80;
-}
-
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream) {
     const mz_plot picture = {.title = plot->title,
                              .panels = plot->panels,
@@ -104,7 +99,7 @@ mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path
     if (stream == NULL) {
         return MZ_OK;
     }
-    const mz_plot_terminal_options options = {.width = terminal_width(stream),
+    const mz_plot_terminal_options options = {.width = mz_cli_terminal_width(stream),
                                               .colour = isatty(fileno(stream)) == 1};
     return mz_plot_terminal(plot->ctx, &picture, &options, stream);
 }

@@ -47,19 +47,6 @@ static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) 
 
 /* ---- CSV ---- */
 
-/* RFC 4180: quoted where it must be, quotes doubled. */
-static void csv_field(FILE *out, const char *text) {
-    if (strpbrk(text, ",\"\r\n") == NULL) {
-        (void)fputs(text, out);
-        return;
-    }
-    (void)fputc('"', out);
-    for (; *text != '\0'; text++) {
-        (void)fputs(*text == '"' ? "\"\"" : (char[]){*text, '\0'}, out);
-    }
-    (void)fputc('"', out);
-}
-
 static void csv_header(const mz_forecast_writer *w) {
     (void)fputs("id,step,forecast", w->stream);
     for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
@@ -73,7 +60,7 @@ static void csv_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
     char number[32];
     for (int64_t h = 0; a->error == NULL && h < w->horizon; h++) {
         mz_cli_format_double(a->forecast[h], number);
-        csv_field(out, a->id);
+        mz_cli_write_csv_field(out, a->id);
         (void)fprintf(out, ",%" PRId64 ",%s", h + 1, number);
         for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
             mz_cli_format_double(a->quantiles[i * w->horizon + h], number);
