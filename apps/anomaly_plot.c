@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "apps/cli.h"
+#include "apps/forecast_plot.h"
 
 enum { MAX_DRAWN = 1 << 18 };
 
@@ -28,7 +29,8 @@ mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *
     const int64_t n = f->n_points < MAX_DRAWN ? f->n_points : MAX_DRAWN;
     const int64_t first = f->n_points - n;
     const size_t n_times = f->stamps != NULL ? (size_t)n : 0;
-    const size_t n_unit = f->value_name != NULL ? strlen(f->value_name) + 1 : 0;
+    size_t n_unit = 0;
+    const char *unit = mz_forecast_unit(f->value_name != NULL ? f->value_name : f->id, &n_unit);
     const size_t n_bytes = (size_t)f->n_anomalies * sizeof(mz_plot_mark) +
                            (size_t)n * sizeof(double) + n_times * sizeof(int64_t) + strlen(f->id) +
                            1 + n_unit;
@@ -54,10 +56,11 @@ mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *
     if (n_times > 0) {
         p->times = put(&at, f->stamps + first, n_times * sizeof(int64_t));
     }
-    if (n_unit > 0) {
-        p->unit = put(&at, f->value_name, n_unit);
-    }
     p->title = put(&at, f->id, strlen(f->id) + 1);
+    if (unit != NULL) {
+        p->unit = put(&at, unit, n_unit);
+        *at = '\0';
+    }
     plot->memory[plot->n_panels++] = memory;
     return MZ_OK;
 }

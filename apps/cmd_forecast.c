@@ -111,6 +111,10 @@ static mz_status sink_write(job *j, const mz_forecast_entry *e) {
         .quantiles = e->quantiles,
         .warnings = &e->warnings,
         .error = e->error,
+        .last_stamp = e->stamps != NULL ? &e->stamps[e->n_values - 1] : NULL,
+        .stamps = e->future_stamps,
+        .form = &e->form,
+        .frequency = &e->frequency,
     };
     mz_forecast_writer_item(&s->writer, &answer);
     if (s->opened && s->write_error == 0 && ferror(s->writer.stream) != 0) {
@@ -137,7 +141,10 @@ static mz_status open_job(job *j) {
         .horizon = r->in.horizon,
         .quantiles = batch->quantiles,
         .pictures = mz_series_count(j->setup.reader) <= FEW_SERIES && !r->show,
+        .has_dates = mz_series_has_dates(j->setup.reader),
+        .overshoot = r->in.overshoot,
     };
+    j->sink.writer.n_notes = mz_series_notes(j->setup.reader, &j->sink.writer.notes);
     j->plot =
         (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
     return sink_begin(j);
@@ -149,6 +156,15 @@ static void close_job(job *j) {
     mz_forecast_setup_close(&j->setup);
     mz_free(&j->ctx, j->first_error);
     mz_context_close(&j->ctx);
+}
+
+/* About the whole input; JSON lines and CSV have no place for it. */
+static void tell_notes(const job *j) {
+    for (int i = 0; i < j->sink.writer.n_notes && !j->quiet; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "%s: %s", j->request.in.file, j->sink.writer.notes[i]);
+        (void)fprintf(stderr, "moezoo forecast: warning: %s\n", text.message);
+    }
 }
 
 /* A CSV answer has no place for warnings. */
@@ -253,6 +269,7 @@ static int work(job *j) {
         /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end
          * at once. */
         mz_cli_catch_interrupts();
+        tell_notes(j);
         mz_progress_init(&j->progress, "forecasting", mz_series_count(j->setup.reader),
                          j->quiet || answer_shows);
         status = run_batches(j);

@@ -19,6 +19,18 @@ typedef struct store {
     double numbers[];
 } store;
 
+const char *mz_forecast_unit(const char *name, size_t *n_bytes) {
+    const size_t n = strlen(name);
+    const char *open = n > 2 && name[n - 1] == ')'   ? strrchr(name, '(')
+                       : n > 2 && name[n - 1] == ']' ? strrchr(name, '[')
+                                                     : NULL;
+    if (open == NULL || open == name || open + 2 >= name + n) {
+        return NULL;
+    }
+    *n_bytes = (size_t)(name + n - open) - 2;
+    return open + 1;
+}
+
 static const double *copy(double **at, const double *values, int64_t n) {
     const double *out = *at;
     memcpy(*at, values, (size_t)n * sizeof **at);
@@ -54,22 +66,40 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     const int n_quantiles = plot->quantiles != NULL ? plot->quantiles->n : 0;
     const int n_lines = lines != NULL ? lines->n : 0;
     const size_t n_numbers = (size_t)(n_history + horizon * (2 + n_quantiles + n_lines));
+    const size_t n_times = e->future_stamps != NULL ? (size_t)(n_history + horizon) : 0;
+    const char *name = e->value_name != NULL ? e->value_name : e->id;
+    size_t unit_bytes = 0;
+    const char *unit = mz_forecast_unit(name, &unit_bytes);
     void *memory = NULL;
     if (plot->n_panels == MZ_PLOT_MAX_PANELS) {
         plot->n_more++;
         return MZ_OK;
     }
-    MZ_TRY(mz_alloc(plot->ctx, sizeof(store) + n_numbers * sizeof(double) + strlen(e->id) + 1,
+    MZ_TRY(mz_alloc(plot->ctx,
+                    sizeof(store) + (n_numbers + n_times) * sizeof(double) + strlen(e->id) +
+                        unit_bytes + 2,
                     "picture", &memory));
     store *s = memory;
     double *at = s->numbers;
-    char *title = (char *)(s->numbers + n_numbers);
+    char *title = (char *)(s->numbers + n_numbers + n_times);
     memcpy(title, e->id, strlen(e->id) + 1);
     mz_plot_panel *p = &plot->panels[plot->n_panels];
     *p = (mz_plot_panel){.title = title,
                          .n_history = n_history,
                          .horizon = horizon,
                          .first_index = e->n_observed - n_history + 1};
+    if (unit != NULL) {
+        char *text = title + strlen(e->id) + 1;
+        memcpy(text, unit, unit_bytes);
+        text[unit_bytes] = '\0';
+        p->unit = text;
+    }
+    if (n_times > 0) {
+        int64_t *times = (int64_t *)(s->numbers + n_numbers);
+        memcpy(times, e->stamps + (e->n_values - n_history), (size_t)n_history * sizeof *times);
+        memcpy(times + n_history, e->future_stamps, (size_t)horizon * sizeof *times);
+        p->times = times;
+    }
     p->history = copy(&at, e->values + (e->n_values - n_history), n_history);
     p->forecast = copy(&at, e->forecast, horizon);
     p->truth = e->future != NULL ? copy(&at, e->future, horizon) : NULL;

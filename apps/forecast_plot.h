@@ -32,6 +32,10 @@ void mz_forecast_plot_close(mz_forecast_plot *plot);
 mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *entry,
                                const mz_forecast_lines *lines);
 
+/* What stands in brackets at the end of a name: "load (MW)", "sales [USD]". Returns its first byte
+ * and its length, or NULL. */
+const char *mz_forecast_unit(const char *name, size_t *n_bytes);
+
 /* Writes `path` (NULL: no file), and draws on `stream` (NULL: not), as wide as
  * that terminal is. Errors: those of mz_plot_write. */
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream);

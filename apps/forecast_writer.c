@@ -20,6 +20,30 @@ static void json_numbers(FILE *out, const double *values, int64_t n) {
     (void)fputc(']', out);
 }
 
+static void json_texts(FILE *out, const char *const *texts, int n) {
+    (void)fputc('[', out);
+    for (int i = 0; i < n; i++) {
+        (void)fputs(i > 0 ? "," : "", out);
+        mz_cli_write_json_string(out, texts[i]);
+    }
+    (void)fputc(']', out);
+}
+
+static void json_dates(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    char text[MZ_STAMP_BYTES];
+    FILE *out = w->stream;
+    if (a->stamps == NULL) {
+        return;
+    }
+    (void)fputs(",\"start\":", out);
+    mz_cli_write_json_string(out, mz_stamp_format(a->form, a->stamps[0], text));
+    for (int64_t h = 0; h < w->horizon; h++) {
+        (void)fputs(h == 0 ? ",\"timestamps\":[" : ",", out);
+        mz_cli_write_json_string(out, mz_stamp_format(a->form, a->stamps[h], text));
+    }
+    (void)fputc(']', out);
+}
+
 static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
     FILE *out = w->stream;
     (void)fputs("{\"id\":", out);
@@ -30,6 +54,7 @@ static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) 
         (void)fputc('}', out);
         return;
     }
+    json_dates(w, a);
     (void)fputs(",\"forecast\":", out);
     json_numbers(out, a->forecast, w->horizon);
     for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
@@ -48,7 +73,7 @@ static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) 
 /* ---- CSV ---- */
 
 static void csv_header(const mz_forecast_writer *w) {
-    (void)fputs("id,step,forecast", w->stream);
+    (void)fputs(w->has_dates ? "id,step,timestamp,forecast" : "id,step,forecast", w->stream);
     for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
         (void)fprintf(w->stream, ",%s", w->quantiles->items[i].column);
     }
@@ -58,10 +83,17 @@ static void csv_header(const mz_forecast_writer *w) {
 static void csv_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
     FILE *out = w->stream;
     char number[32];
+    char date[MZ_STAMP_BYTES];
     for (int64_t h = 0; a->error == NULL && h < w->horizon; h++) {
-        mz_cli_format_double(a->forecast[h], number);
         mz_cli_write_csv_field(out, a->id);
-        (void)fprintf(out, ",%" PRId64 ",%s", h + 1, number);
+        (void)fprintf(out, ",%" PRId64 ",", h + 1);
+        if (w->has_dates) {
+            mz_cli_write_csv_field(
+                out, a->stamps != NULL ? mz_stamp_format(a->form, a->stamps[h], date) : "");
+            (void)fputc(',', out);
+        }
+        mz_cli_format_double(a->forecast[h], number);
+        (void)fputs(number, out);
         for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
             mz_cli_format_double(a->quantiles[i * w->horizon + h], number);
             (void)fprintf(out, ",%s", number);
@@ -131,17 +163,38 @@ static void table_number(FILE *out, double value, int decimals) {
     (void)fprintf(out, "  %16s", number);
 }
 
+/* Returns the width of the dates, 0 for none. */
+static int write_date_title(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    size_t width = strlen("date");
+    if (a->stamps == NULL) {
+        return 0;
+    }
+    for (int64_t h = 0; h < w->horizon; h++) {
+        char date[MZ_STAMP_BYTES];
+        const size_t n = strlen(mz_stamp_format(a->form, a->stamps[h], date));
+        width = n > width ? n : width;
+    }
+    (void)fprintf(w->stream, "  %*s", (int)width, "date");
+    return (int)width;
+}
+
 static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    char date[MZ_STAMP_BYTES];
     const int decimals = decimals_for(a->forecast, w->horizon);
     const int n = w->quantiles != NULL ? w->quantiles->n : 0;
     FILE *out = w->stream;
-    (void)fprintf(out, "%8s  %16s", "step", "forecast");
+    (void)fprintf(out, "%8s", "step");
+    const int date_width = write_date_title(w, a);
+    (void)fprintf(out, "  %16s", "forecast");
     for (int i = 0; i < n; i++) {
         (void)fprintf(out, "  %16s", w->quantiles->items[i].column);
     }
     (void)fputc('\n', out);
     for (int64_t h = 0; h < w->horizon; h++) {
         (void)fprintf(out, "%8" PRId64, h + 1);
+        if (date_width > 0) {
+            (void)fprintf(out, "  %*s", date_width, mz_stamp_format(a->form, a->stamps[h], date));
+        }
         table_number(out, a->forecast[h], decimals);
         for (int i = 0; i < n; i++) {
             table_number(out, a->quantiles[i * w->horizon + h], decimals);
@@ -160,7 +213,14 @@ static void table_item(const mz_forecast_writer *w, const mz_forecast_answer *a)
         (void)fputc('\n', out);
         return;
     }
-    (void)fprintf(out, " (%" PRId64 " value%s)\n", a->n_observed, a->n_observed == 1 ? "" : "s");
+    (void)fprintf(out, " (%" PRId64 " value%s", a->n_observed, a->n_observed == 1 ? "" : "s");
+    if (a->last_stamp != NULL) {
+        char date[MZ_STAMP_BYTES];
+        char frequency[MZ_FREQUENCY_BYTES];
+        (void)fprintf(out, " to %s, %s", mz_stamp_format(a->form, *a->last_stamp, date),
+                      mz_frequency_name(a->frequency, frequency));
+    }
+    (void)fputs(")\n", out);
     for (int i = 0; i < a->warnings->n; i++) {
         (void)fprintf(out, "  warning: %s\n", a->warnings->text[i]);
     }
@@ -177,7 +237,8 @@ void mz_forecast_writer_begin(mz_forecast_writer *w) {
     case MZ_FORECAST_TABLE:
         (void)fputs("model ", w->stream);
         mz_cli_write_plain(w->stream, w->model);
-        (void)fprintf(w->stream, ", horizon %" PRId64 "\n", w->horizon);
+        (void)fprintf(w->stream, ", horizon %" PRId64 "%s\n", w->horizon,
+                      w->overshoot ? ", overshoot (not the authors' schedule)" : "");
         break;
     case MZ_FORECAST_CSV:
         csv_header(w);
@@ -185,7 +246,13 @@ void mz_forecast_writer_begin(mz_forecast_writer *w) {
     case MZ_FORECAST_JSON:
         (void)fputs("{\"model\":", w->stream);
         mz_cli_write_json_string(w->stream, w->model);
-        (void)fprintf(w->stream, ",\"horizon\":%" PRId64 ",\"series\":[", w->horizon);
+        (void)fprintf(w->stream, ",\"horizon\":%" PRId64, w->horizon);
+        (void)fputs(w->overshoot ? ",\"schedule\":\"overshoot\"" : "", w->stream);
+        if (w->n_notes > 0) {
+            (void)fputs(",\"warnings\":", w->stream);
+            json_texts(w->stream, w->notes, w->n_notes);
+        }
+        (void)fputs(",\"series\":[", w->stream);
         break;
     case MZ_FORECAST_JSONL:
         break;

@@ -1,13 +1,16 @@
 /* The answer of `moezoo forecast` in its four forms, written series by series.
  *
- *   json    one object: {"model": NAME, "horizon": N, "series": [ITEM, ...]}
+ *   json    one object: {"model": NAME, "horizon": N, "series": [ITEM, ...]}, with "schedule":
+ *           "overshoot" where that was asked for and "warnings": [text, ...] about the whole input
  *   jsonl   one ITEM a line
- *   csv     id,step,forecast: one line a value, step 1 to N; failed series have no lines
- *   table   for people
+ *   csv     id,step,forecast: one line a value, step 1 to N; failed series have no lines; with
+ * dates id,step,timestamp,forecast table   for people
  *
  * ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID, "error": text}
- * for a series that could not be forecast. Numbers read back to the same double. With quantiles an
- * item has "quantiles": {"0.1": [N numbers], ...} too, and csv and table a column for each.
+ * for a series that could not be forecast. Numbers read back to the same double. Where the dates of
+ * the forecast are known an item has "start": DATE, the first of them, and "timestamps": [N dates],
+ * written as the input writes its own. With quantiles it has "quantiles": {"0.1": [N numbers], ...}
+ * too, and csv and table a column for each.
  */
 #ifndef MZ_APPS_FORECAST_WRITER_H
 #define MZ_APPS_FORECAST_WRITER_H
@@ -17,6 +20,7 @@
 #include <stdio.h>
 
 #include "apps/forecast_quantiles.h"
+#include "encoders/series/calendar.h"
 
 /* In the order of the option's choices. */
 typedef enum mz_forecast_format {
@@ -43,7 +47,11 @@ typedef struct mz_forecast_answer {
     const double *forecast;  /* [horizon] */
     const double *quantiles; /* [quantiles->n, horizon] */
     const mz_warnings *warnings;
-    const char *error; /* NULL: there is a forecast */
+    const char *error;          /* NULL: there is a forecast */
+    const mz_stamp *last_stamp; /* of the history; NULL: no dates */
+    const mz_stamp *stamps;     /* [horizon] of the forecast; NULL: not known */
+    const mz_stamp_form *form;  /* of all stamps */
+    const mz_frequency *frequency;
 } mz_forecast_answer;
 
 /* Filled by the caller, n_written 0. The stream may change between items. */
@@ -54,6 +62,10 @@ typedef struct mz_forecast_writer {
     int64_t horizon;
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool pictures;                          /* a table draws history and forecast as one line */
+    bool has_dates;                         /* of some series at least */
+    bool overshoot;                         /* label it */
+    const char *const *notes;               /* [n_notes] warnings about the whole input */
+    int n_notes;
     int64_t n_written;
 } mz_forecast_writer;
 

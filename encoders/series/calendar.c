@@ -124,7 +124,7 @@ static void put_month_name(writer *w, const mz_stamp_form *form, int month) {
 
 static bool has_day(mz_stamp_layout layout) {
     return layout == MZ_STAMP_YMD || layout == MZ_STAMP_DMY || layout == MZ_STAMP_MDY ||
-           layout == MZ_STAMP_NAMED_DAY;
+           layout == MZ_STAMP_NAMED_DAY || layout == MZ_STAMP_NAMED_MDY;
 }
 
 /* True when the layout, which has no day, says all about the date. */
@@ -154,6 +154,14 @@ static void put_date(writer *w, const mz_stamp_form *form, int64_t days) {
         put_number(w, form->layout == MZ_STAMP_DMY ? c.day : c.month, width);
         put_char(w, mark);
         put_number(w, form->layout == MZ_STAMP_DMY ? c.month : c.day, width);
+        put_char(w, mark);
+        put_number(w, c.year, 4);
+        return;
+    case MZ_STAMP_NAMED_MDY:
+        put_month_name(w, form, c.month);
+        put_char(w, mark);
+        put_number(w, c.day, width);
+        put_char(w, form->has_comma ? ',' : '\0');
         put_char(w, mark);
         put_number(w, c.year, 4);
         return;
@@ -196,8 +204,8 @@ static void put_date(writer *w, const mz_stamp_form *form, int64_t days) {
 }
 
 static void put_zone(writer *w, const mz_stamp_form *form) {
-    if (form->is_zone_letter) {
-        put_char(w, 'Z');
+    if (form->is_zone_letter || form->is_zone_name) {
+        put_text(w, form->is_zone_letter ? "Z" : " UTC", 4);
         return;
     }
     const int64_t minutes = (form->offset_s < 0 ? -form->offset_s : form->offset_s) / 60;
@@ -207,10 +215,26 @@ static void put_zone(writer *w, const mz_stamp_form *form) {
     put_number(w, minutes % 60, 2);
 }
 
+/* The digits of a second that the form has, or all where that would lose part of it. */
+static void put_fraction(writer *w, const mz_stamp_form *form, int64_t fraction_us) {
+    int n_digits = form->n_fraction;
+    int64_t scale = 1;
+    for (int i = n_digits; i < 6; i++) {
+        scale *= 10;
+    }
+    if (fraction_us % scale != 0) {
+        n_digits = 6;
+        scale = 1;
+    }
+    if (n_digits > 0) {
+        put_char(w, '.');
+        put_number(w, fraction_us / scale, n_digits);
+    }
+}
+
 /* The numbers of the clock that the form has, or those that the time needs. */
 static void put_clock(writer *w, const mz_stamp_form *form, int64_t clock_us) {
     const int64_t second_us = clock_us % (60 * MZ_SECOND_US);
-    const int64_t fraction_us = clock_us % MZ_SECOND_US;
     int n_clock = form->n_clock;
     if (clock_us != 0 || n_clock > 0) {
         const int needed = second_us != 0 ? 3 : 2;
@@ -223,11 +247,8 @@ static void put_clock(writer *w, const mz_stamp_form *form, int64_t clock_us) {
     }
     const int64_t hour = clock_us / (3600 * MZ_SECOND_US);
     put_char(w, form->time_separator != '\0' ? form->time_separator : ' ');
-    if (form->is_twelve_hours) {
-        put_number(w, (hour + 11) % 12 + 1, 1);
-    } else {
-        put_number(w, hour, 2);
-    }
+    put_number(w, form->is_twelve_hours ? (hour + 11) % 12 + 1 : hour,
+               form->is_hour_unpadded ? 1 : 2);
     if (n_clock >= 2) {
         put_char(w, ':');
         put_number(w, clock_us / (60 * MZ_SECOND_US) % 60, 2);
@@ -236,19 +257,7 @@ static void put_clock(writer *w, const mz_stamp_form *form, int64_t clock_us) {
         put_char(w, ':');
         put_number(w, second_us / MZ_SECOND_US, 2);
     }
-    int n_fraction = form->n_fraction;
-    int64_t scale = 1;
-    for (int i = n_fraction; i < 6; i++) {
-        scale *= 10;
-    }
-    if (fraction_us % scale != 0) {
-        n_fraction = 6;
-        scale = 1;
-    }
-    if (n_fraction > 0) {
-        put_char(w, '.');
-        put_number(w, fraction_us / scale, n_fraction);
-    }
+    put_fraction(w, form, clock_us % MZ_SECOND_US);
     if (form->is_twelve_hours) {
         put_text(w, hour < 12 ? " AM" : " PM", 3);
     }
@@ -263,6 +272,9 @@ char *mz_stamp_format(const mz_stamp_form *form, mz_stamp stamp, char out[MZ_STA
     if (form->layout == MZ_STAMP_EPOCH_S || form->layout == MZ_STAMP_EPOCH_MS) {
         const bool is_ms = form->layout == MZ_STAMP_EPOCH_MS;
         put_number(&w, mz_floor_div(stamp, is_ms ? 1000 : MZ_SECOND_US), 1);
+        if (!is_ms) {
+            put_fraction(&w, form, mz_floor_mod(stamp, MZ_SECOND_US));
+        }
         return out;
     }
     const int64_t days = mz_floor_div(stamp, MZ_DAY_US);
@@ -296,7 +308,7 @@ static void put_clock_pattern(writer *w, const mz_stamp_form *form) {
         put_text(w, " AM", 3);
     }
     if (form->has_zone) {
-        put_text(w, "+hh:mm", 6);
+        put_text(w, form->is_zone_letter ? "Z" : form->is_zone_name ? " UTC" : "+hh:mm", 6);
     }
 }
 
@@ -313,12 +325,14 @@ char *mz_stamp_pattern(const mz_stamp_form *form, char out[MZ_STAMP_BYTES]) {
         [MZ_STAMP_WEEK] = {{"YYYY", "Www", NULL}},
         [MZ_STAMP_NAMED_MONTH] = {{"Jan", "YYYY", NULL}},
         [MZ_STAMP_NAMED_DAY] = {{"DD", "Jan", "YYYY"}},
+        [MZ_STAMP_NAMED_MDY] = {{"Jan", "DD", "YYYY"}},
         [MZ_STAMP_EPOCH_S] = {{"seconds since 1970 in 10 digits", NULL, NULL}},
         [MZ_STAMP_EPOCH_MS] = {{"milliseconds since 1970 in 13 digits", NULL, NULL}},
     };
     writer w = {.out = out};
     out[0] = '\0';
     for (int i = 0; i < 3 && patterns[form->layout].parts[i] != NULL; i++) {
+        put_char(&w, i == 2 && form->has_comma ? ',' : '\0');
         put_char(&w, i > 0 ? form->separator : '\0');
         put_text(&w, patterns[form->layout].parts[i], MZ_STAMP_BYTES);
     }

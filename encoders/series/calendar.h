@@ -26,33 +26,37 @@ typedef int64_t mz_stamp;
 
 typedef enum mz_stamp_layout {
     MZ_STAMP_YMD = 0,     /* 2024-01-31, 2024/01/31, 20240131 */
-    MZ_STAMP_DMY,         /* 31.01.2024, 31/01/2024, 31-01-2024 */
+    MZ_STAMP_DMY,         /* 31.01.2024 (points: always day first), 31/01/2024, 31-01-2024 */
     MZ_STAMP_MDY,         /* 01/31/2024, 01-31-2024 */
     MZ_STAMP_MONTH,       /* 2024-01, 2024/01, 202401: the month's first day */
     MZ_STAMP_QUARTER,     /* 2024Q1, 2024-Q1: its first day */
     MZ_STAMP_YEAR,        /* 2024: its first day */
     MZ_STAMP_WEEK,        /* 2024-W05, 2024W05: Monday of the ISO 8601 week */
     MZ_STAMP_NAMED_MONTH, /* Jan 2024, January 2024, Jan-2024 */
-    MZ_STAMP_NAMED_DAY,   /* 1 Jan 2024, 1-Jan-2024 */
-    MZ_STAMP_EPOCH_S,     /* seconds since 1970 in 9 or 10 digits */
+    MZ_STAMP_NAMED_DAY,   /* 1 Jan 2024, 1 January 2024, 1-Jan-2024 */
+    MZ_STAMP_NAMED_MDY,   /* Jan 1, 2024, January 1 2024 */
+    MZ_STAMP_EPOCH_S,     /* seconds since 1970 in 9 or 10 digits, with or without a fraction */
     MZ_STAMP_EPOCH_MS,    /* milliseconds in 12 or 13 */
 } mz_stamp_layout;
 
-/* How the stamps of a column are written. The first three layouts and NAMED_DAY may carry a time,
- * YMD and NAMED_DAY a zone behind it. All zero means YYYYMMDD. */
+/* How the stamps of a column are written. The first three layouts and the two named ones with a day
+ * may carry a time, YMD and the named ones a zone behind it. All zero means YYYYMMDD. */
 typedef struct mz_stamp_form {
     mz_stamp_layout layout;
-    char separator;       /* within the date, 0: none */
-    bool is_unpadded;     /* 1/2/2024 for 01/02/2024 */
-    bool is_long_name;    /* January */
-    char time_separator;  /* 'T' or ' ' */
-    int8_t n_clock;       /* numbers of the time of day: 0 none, 1 hh, 2 hh:mm, 3 hh:mm:ss */
-    int8_t n_fraction;    /* digits of a second, 0 to 6 */
-    bool is_twelve_hours; /* 1:30 PM */
-    bool has_zone;
-    bool is_zone_letter; /* Z, else +hh:mm */
-    bool is_zone_plain;  /* +hhmm */
-    int32_t offset_s;    /* of the zone, east of Greenwich positive */
+    char separator;        /* within the date, 0: none */
+    bool is_unpadded;      /* 1/2/2024 for 01/02/2024 */
+    bool is_long_name;     /* January */
+    bool has_comma;        /* behind the day of NAMED_MDY */
+    char time_separator;   /* 'T' or ' ' */
+    int8_t n_clock;        /* numbers of the time of day: 0 none, 1 hh, 2 hh:mm, 3 hh:mm:ss */
+    int8_t n_fraction;     /* digits of a second, 0 to 6 */
+    bool is_hour_unpadded; /* 3:04 for 03:04 */
+    bool is_twelve_hours;  /* 1:30 PM */
+    bool has_zone;         /* +hh:mm, or one of the following */
+    bool is_zone_letter;   /* Z */
+    bool is_zone_name;     /* " UTC" */
+    bool is_zone_plain;    /* +hhmm */
+    int32_t offset_s;      /* of the zone, east of Greenwich positive */
 } mz_stamp_form;
 
 enum { MZ_STAMP_BYTES = 64 };
@@ -67,10 +71,10 @@ char *mz_stamp_format(const mz_stamp_form *form, mz_stamp stamp, char out[MZ_STA
 /* Writes the form for a message: YYYY-MM-DD hh:mm:ss, MM/DD/YYYY, YYYYQn, ... Returns `out`. */
 char *mz_stamp_pattern(const mz_stamp_form *form, char out[MZ_STAMP_BYTES]);
 
-/* Reads one stamp, blanks around it allowed: the layouts above with years 0001 to 9999, a time
- * hh[:mm[:ss[.fraction]]] behind 'T' or a blank (24:00 is the next midnight; AM and PM), a zone Z,
- * UTC, +hh:mm, +hhmm or +hh. Where day and month cannot be told apart the month comes first.
- * False, with the results untouched, for anything else. */
+/* Reads one stamp, blanks around it allowed: the layouts above with years 0001 to 9999 in four
+ * digits, a time hh[:mm[:ss[.fraction]]] behind 'T' or a blank (24:00 is the next midnight; AM and
+ * PM), a zone Z, UTC, +hh:mm, +hhmm or +hh. Where day and month cannot be told apart the month
+ * comes first. False, with the results untouched, for anything else. */
 bool mz_stamp_parse(const char *text, size_t n_bytes, mz_stamp_form *form, mz_stamp *out);
 
 /* ---- columns ---- */
@@ -82,20 +86,21 @@ typedef struct mz_stamp_sighting {
 } mz_stamp_sighting;
 
 /* Finds the one form of a column while its rows pass by, without storing them. All zero before the
- * first row; owns nothing. Between mz_stamp_column_add and mz_stamp_column_settle a stamp is
- * provisional: what 01/02/2024 means may only be decided by a later row. */
+ * first row but for day_first; owns nothing. Between mz_stamp_column_add and mz_stamp_column_settle
+ * a stamp is provisional: what 01/02/2024 means may only be decided by a later row. */
 typedef struct mz_stamp_column {
+    bool day_first;     /* the caller's: 01/02/2024 is 1 February where no row tells */
     mz_stamp_form form; /* final after settling */
     int64_t n_rows;
-    mz_stamp_sighting first;       /* the first row */
-    mz_stamp_sighting day_first;   /* row that cannot be month first */
-    mz_stamp_sighting month_first; /* row that cannot be day first */
+    mz_stamp_sighting first;    /* the first row */
+    mz_stamp_sighting by_day;   /* row that cannot be month first */
+    mz_stamp_sighting by_month; /* row that cannot be day first */
     mz_stamp_sighting zoned, unzoned;
     mz_stamp_sighting other_zone; /* first row with the second offset */
     int32_t offset_s, other_s;    /* the two offsets */
     bool is_past_midnight;        /* some local time is not 00:00 */
     bool is_settled;              /* results from here on */
-    bool is_ambiguous;            /* day or month first: no row tells, the month was taken */
+    bool is_ambiguous;            /* neither row nor caller tells: the month was taken as first */
     bool is_utc;   /* two offsets, an hour or less apart (summer time): read as UTC */
     bool is_local; /* the same, but midnights of the local clock: read as dates */
 } mz_stamp_column;
@@ -104,7 +109,7 @@ typedef struct mz_stamp_column {
  * time is midnight), other forms do not. *out is provisional.
  * Errors: FORMAT, naming row, text and the expected form, and the contradicting row for day and
  * month and for zones (rows with and without one; offsets that differ by more than an hour; a third
- * offset). */
+ * offset); UTC times beyond the range of mz_stamp. The column is then of no further use. */
 mz_status mz_stamp_column_add(mz_context *ctx, mz_stamp_column *column, const char *text,
                               size_t n_bytes, int64_t row, mz_stamp *out);
 
@@ -171,9 +176,9 @@ void mz_frequency_anchor(mz_frequency *freq, mz_stamp stamp);
 
 /* The stamp k periods after `from` (before it for k < 0). The time of day is kept. A stamp whose
  * date is off the anchor (a Saturday in business days, 15 January in month ends) counts as lying
- * between two grid points, as in pandas: one period later is the next of them, one earlier the
- * previous; k = 0 gives it back. False, with *out untouched, for NONE and when the result leaves
- * [MZ_STAMP_MIN, MZ_STAMP_MAX]. */
+ * between two grid points, as in pandas (Timestamp + k * offset): one period later is the next of
+ * them, one earlier the previous, and with a multiple n the n-th; k = 0 gives it back. False, with
+ * *out untouched, for NONE and when the result leaves [MZ_STAMP_MIN, MZ_STAMP_MAX]. */
 bool mz_frequency_step(const mz_frequency *freq, mz_stamp from, int64_t k, mz_stamp *out);
 
 /* *k = the largest k with step(from, k) <= to, for `from` on the anchor. True when they are equal,
@@ -183,8 +188,10 @@ bool mz_frequency_count(const mz_frequency *freq, mz_stamp from, mz_stamp to, in
 /* Finds the frequency of n strictly increasing stamps: that of their most common step, in the unit
  * (days, business days, weeks, months, ...) that leaves the fewest stamps missing or off the grid.
  * Multiples are given in the largest unit: 60 s are 1 min, 7 days a week, 3 months from the first
- * a quarter. NONE for n < 2, for steps of no whole seconds, and when over half of the stamps are
- * off the grid. Two stamps are a guess; who wants none asks for three. Errors: NOMEM. */
+ * a quarter. NONE for n < 2, for steps of no whole seconds, when over half of the stamps are off
+ * the grid, and when over half of them follow a gap and nine of ten grid points are missing. On
+ * regular stamps the answer is pandas.infer_freq's, where that has one (not for 2B and other
+ * multiples). Two stamps are a guess; who wants none asks for three. Errors: NOMEM. */
 mz_status mz_frequency_infer(mz_context *ctx, const mz_stamp *stamps, int64_t n, mz_frequency *out);
 
 /* One kind of fault in a column of stamps. */

@@ -45,11 +45,14 @@ typedef struct mz_stamp_numbers {
     int64_t year; /* seconds or milliseconds of an epoch */
     int month;    /* quarter, week */
     int day;
-    int64_t clock_us; /* time of day, up to 24:00 */
+    int64_t clock_us; /* time of day, up to 24:00; fraction of an epoch's second */
 } mz_stamp_numbers;
 
 /* False for text of no known form. The layout of 01/02/2024 is MDY. */
 bool mz_stamp_scan(const char *text, size_t n_bytes, mz_stamp_numbers *out);
+
+/* True for text that would be a stamp if a number of two digits in it were a year of the 2000s. */
+bool mz_stamp_has_short_year(const char *text, size_t n_bytes);
 
 /* The stamp of numbers read in `layout`, on the local clock. False for dates that do not exist. */
 bool mz_stamp_compose(const mz_stamp_numbers *numbers, mz_stamp_layout layout, mz_stamp *out);

@@ -131,14 +131,17 @@ typedef struct inference {
 
 /* A stamp off the grid weighs as much as four that are missing. Of equal ones the first stays. */
 static void consider(inference *in, const mz_frequency *f) {
-    enum { OFF_GRID_COST = 4 };
+    enum { OFF_GRID_COST = 4, MAX_MISSING = 9 };
     mz_stamp_check check;
     if (f->n < 1) {
         return;
     }
     mz_stamp_check_run(f, in->stamps, in->n, &check);
     const int64_t cost = check.n_missing + OFF_GRID_COST * check.off_grid.count;
-    if (check.off_grid.count <= in->n / 2 && (in->best_cost < 0 || cost < in->best_cost)) {
+    /* Events at any second lie on the grid of seconds, which says nothing about their frequency. */
+    const bool is_sparse = check.gap.count > in->n / 2 && check.n_missing > MAX_MISSING * in->n;
+    if (!is_sparse && check.off_grid.count <= in->n / 2 &&
+        (in->best_cost < 0 || cost < in->best_cost)) {
         in->best = *f;
         in->best_cost = cost;
     }
@@ -246,7 +249,8 @@ static void consider_dates(inference *in) {
         day.n = multiple(step);
         consider(in, &day);
     }
-    if (d.weekdays[5] == 0 && d.weekdays[6] == 0) {
+    /* A stray Saturday does not make days of business days: it is then off the grid. */
+    if (in->best_cost != 0) {
         mz_frequency business = {.kind = MZ_FREQUENCY_BUSINESS_DAY, .n = 1};
         business.n = multiple(common_step(in, &business));
         consider(in, &business);

@@ -10,6 +10,7 @@ struct mz_series_reader {
     mz_series_csv *csv; /* exactly one of the two */
     mz_series_jsonl *jsonl;
     int64_t n_series, n_values;
+    bool has_dates;
     int64_t n_given; /* series handed out */
     int64_t n_values_given;
 };
@@ -21,9 +22,9 @@ static mz_status fail_changed(const mz_series_reader *r) {
 
 /* Reads all lines once, so that a fault in the last one is found before the first series is used.
  */
-static mz_status open_jsonl(mz_series_reader *r) {
+static mz_status open_jsonl(mz_series_reader *r, const mz_series_options *options) {
     MZ_TRY(mz_series_source_spool(&r->source));
-    MZ_TRY(mz_series_jsonl_open(&r->source, &r->jsonl));
+    MZ_TRY(mz_series_jsonl_open(&r->source, options, &r->jsonl));
     for (;;) {
         mz_series series;
         bool end;
@@ -33,22 +34,23 @@ static mz_status open_jsonl(mz_series_reader *r) {
         }
         r->n_series++;
         r->n_values += series.n_values;
+        r->has_dates = r->has_dates || series.stamps != NULL;
     }
     mz_series_jsonl_close(r->jsonl);
     r->jsonl = NULL;
     MZ_TRY(mz_series_source_rewind(&r->source));
-    return mz_series_jsonl_open(&r->source, &r->jsonl);
+    return mz_series_jsonl_open(&r->source, options, &r->jsonl);
 }
 
-static mz_status open_csv(mz_series_reader *r, const char *columns) {
-    MZ_TRY(mz_series_csv_open(&r->source, columns, &r->csv));
+static mz_status open_csv(mz_series_reader *r, const mz_series_options *options) {
+    MZ_TRY(mz_series_csv_open(&r->source, options, &r->csv));
     r->n_series = mz_series_csv_count(r->csv);
-    r->n_values = r->n_series * mz_series_csv_n_rows(r->csv);
+    r->n_values = mz_series_csv_n_values(r->csv);
+    r->has_dates = mz_series_csv_has_dates(r->csv);
     return MZ_OK;
 }
 
 static mz_status open_format(mz_series_reader *r, const mz_series_options *options) {
-    const char *columns = options != NULL ? options->columns : NULL;
     const char *chunk;
     size_t n_bytes;
     MZ_TRY(mz_series_source_peek(&r->source, &chunk, &n_bytes));
@@ -60,14 +62,15 @@ static mz_status open_format(mz_series_reader *r, const mz_series_options *optio
         return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "%s: is empty", r->source.name);
     }
     if (i == n_bytes || (chunk[i] != '{' && chunk[i] != '[')) {
-        return open_csv(r, columns);
+        return open_csv(r, options);
     }
-    if (columns != NULL) {
+    if (options->columns != NULL || options->id != NULL || options->time != NULL ||
+        options->value != NULL) {
         return mz_fail(&r->ctx->error, MZ_ERR_ARG,
                        "%s: columns can be chosen from CSV only, this is JSON lines",
                        r->source.name);
     }
-    return open_jsonl(r);
+    return open_jsonl(r, options);
 }
 
 /* Takes over the source. */
@@ -82,7 +85,7 @@ static mz_status open_source(mz_context *ctx, mz_series_source *source,
     mz_series_reader *r = memory;
     r->ctx = ctx;
     r->source = *source;
-    status = open_format(r, options);
+    status = open_format(r, options != NULL ? options : &(mz_series_options){0});
     if (status != MZ_OK) {
         mz_series_close(r);
         return status;
@@ -123,6 +126,15 @@ int64_t mz_series_n_values(const mz_series_reader *r) {
     return r->n_values;
 }
 
+bool mz_series_has_dates(const mz_series_reader *r) {
+    return r->has_dates;
+}
+
+int mz_series_notes(const mz_series_reader *r, const char *const **notes) {
+    *notes = NULL;
+    return r->csv != NULL ? mz_series_csv_notes(r->csv, notes) : 0;
+}
+
 static mz_status next_jsonl(mz_series_reader *r, mz_series *out, bool *end) {
     mz_series series = {0};
     bool is_over = false;
@@ -151,7 +163,8 @@ mz_status mz_series_next(mz_series_reader *r, mz_series *out, bool *end) {
     }
     *end = r->n_given == r->n_series;
     if (!*end) {
-        mz_series_csv_get(r->csv, r->n_given++, out);
+        MZ_TRY(mz_series_csv_get(r->csv, r->n_given, out));
+        r->n_given++;
     }
     return MZ_OK;
 }

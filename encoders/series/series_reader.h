@@ -27,6 +27,8 @@ extern "C" {
 /* Opaque; one thread. */
 typedef struct mz_series_reader mz_series_reader;
 
+enum { MZ_SERIES_MAX_ROWS = 1 << 28 };
+
 /* What is done about rows of one series with the same date. */
 typedef enum mz_duplicates {
     MZ_DUPLICATES_ERROR = 0,
@@ -60,6 +62,13 @@ void mz_series_close(mz_series_reader *reader);
 /* Number of series in the whole input, and of values in all of them. */
 int64_t mz_series_count(const mz_series_reader *reader);
 int64_t mz_series_n_values(const mz_series_reader *reader);
+
+/* Whether some series has dates. */
+bool mz_series_has_dates(const mz_series_reader *reader);
+
+/* What the reader of an answer should know about the whole input (an assumed order of day and
+ * month, columns that were left out, ...). Returns how many notes there are; *notes is borrowed. */
+int mz_series_notes(const mz_series_reader *reader, const char *const **notes);
 
 /* The next series, in file order; *end becomes true (and *out is untouched) after the last. The
  * caller may change out->values and n_values in place; out is borrowed and valid until the next

@@ -17,7 +17,7 @@ extern "C" {
 
 enum {
     MZ_SERIES_CHUNK_BYTES = 1 << 16,
-    MZ_SERIES_MAX_VALUES = 16000000, /* a series */
+    MZ_SERIES_MAX_VALUES = 16000000, /* a JSON line */
     MZ_SERIES_MAX_COLUMNS = 1000000,
     MZ_SERIES_MAX_LINE_BYTES = 64 << 20,
     MZ_SERIES_SHOWN_BYTES = 48, /* room for a value shown in a message */
@@ -91,7 +91,7 @@ bool mz_series_is_utf8(const char *text, size_t n_bytes);
 bool mz_series_is_one_of(const char *text, size_t n_bytes, const char *const *words,
                          size_t n_words);
 
-/* The columns of a CSV file: the first row, whether it is a header, and which columns are read. All
+/* The columns of a CSV file: the first row, whether it is a header, and what each column is. All
  * zero before use; released by mz_series_columns_clear. */
 typedef struct mz_series_columns {
     char *text; /* the first row's fields as UTF-8, each with its NUL */
@@ -100,11 +100,17 @@ typedef struct mz_series_columns {
     size_t offsets_capacity;
     int64_t n_columns;
     bool has_header;
-    bool is_named;      /* the user named the columns to read */
-    bool is_first_open; /* column 0 is read, but turns out to be the index if it holds text */
-    int64_t *slots;     /* [n_columns] place in a stored row, -1: not read */
-    int64_t *stored;    /* [n_stored] column of each place */
+    int64_t id_column;   /* names the series of a row; -1: none, a series is a column */
+    int64_t time_column; /* dates, or labels of the rows; -1: none */
+    bool is_time_given;  /* the user named it */
+    bool is_time_named;  /* its name says so: digits may be dates */
+    bool is_named;       /* the user named the columns to read */
+    int64_t *slots;      /* [n_columns] place in a stored row, -1: not read. The time column has a
+                            place while it may turn out to hold values */
+    int64_t *stored;     /* [n_stored] column of each place */
     int64_t n_stored;
+    int64_t n_left_out; /* columns that may hold values too and are not read */
+    int64_t left_out;   /* the first of them */
 } mz_series_columns;
 
 /* Adds a field of the first row. Text that is not UTF-8 is taken as Latin-1. Errors: NOMEM; LIMIT
@@ -112,11 +118,15 @@ typedef struct mz_series_columns {
 mz_status mz_series_columns_add(mz_context *ctx, const char *file, mz_series_columns *columns,
                                 const char *text, size_t n_bytes);
 
-/* After the first row: finds out whether it is a header and fills the last four members. `wanted`
- * is the option's text, or NULL. Errors: MISSING for a column that does not exist; ARG for one
- * named twice, ambiguously or not at all; NOMEM. */
+/* After the first row: finds out whether it is a header and fills the members from has_header on.
+ * Errors: MISSING for a column that does not exist; ARG for one named twice, ambiguously or not at
+ * all, and for values that the user has to choose; NOMEM. */
 mz_status mz_series_columns_choose(mz_context *ctx, const char *file, mz_series_columns *columns,
-                                   const char *wanted, bool decimal_comma);
+                                   const mz_series_options *options, bool decimal_comma);
+
+/* Text in UTF-8: the bytes, or taken as Latin-1, which needs twice the room at most. Returns the
+ * bytes written, without a NUL. */
+size_t mz_series_to_utf8(const char *text, size_t n_bytes, char *out);
 
 enum { MZ_SERIES_NUMBER_NAME_BYTES = 32 };
 /* The column's name; one without a name is called "column N" (written to `buffer`). Borrowed from
@@ -128,15 +138,20 @@ void mz_series_columns_clear(mz_context *ctx, mz_series_columns *columns);
 
 /* CSV, wholly in memory after opening. */
 typedef struct mz_series_csv mz_series_csv;
-mz_status mz_series_csv_open(mz_series_source *source, const char *columns, mz_series_csv **out);
+mz_status mz_series_csv_open(mz_series_source *source, const mz_series_options *options,
+                             mz_series_csv **out);
 void mz_series_csv_close(mz_series_csv *csv);
 int64_t mz_series_csv_count(const mz_series_csv *csv);
-int64_t mz_series_csv_n_rows(const mz_series_csv *csv);
-void mz_series_csv_get(mz_series_csv *csv, int64_t index, mz_series *out);
+int64_t mz_series_csv_n_values(const mz_series_csv *csv);
+bool mz_series_csv_has_dates(const mz_series_csv *csv);
+int mz_series_csv_notes(const mz_series_csv *csv, const char *const **notes);
+/* Errors: NOMEM. */
+mz_status mz_series_csv_get(mz_series_csv *csv, int64_t index, mz_series *out);
 
 /* JSON lines, read from the source as they are asked for. */
 typedef struct mz_series_jsonl mz_series_jsonl;
-mz_status mz_series_jsonl_open(mz_series_source *source, mz_series_jsonl **out);
+mz_status mz_series_jsonl_open(mz_series_source *source, const mz_series_options *options,
+                               mz_series_jsonl **out);
 void mz_series_jsonl_close(mz_series_jsonl *jsonl);
 mz_status mz_series_jsonl_next(mz_series_jsonl *jsonl, mz_series *out, bool *end);
 

@@ -84,15 +84,29 @@ static char take_separator(cursor *c, const char *known) {
     return mark;
 }
 
-/* Jan 2024 */
-static bool scan_named_month(cursor *c, mz_stamp_numbers *s) {
-    s->form.layout = MZ_STAMP_NAMED_MONTH;
-    s->day = 1;
+/* Jan 2024, Jan 5, 2024 */
+static bool scan_after_name(cursor *c, mz_stamp_numbers *s) {
     if (!take_month_name(c, s)) {
         return false;
     }
-    s->form.separator = take_separator(c, " -");
-    return s->form.separator != '\0' && take_exactly(c, 4, &s->year);
+    const char mark = take_separator(c, " -");
+    int64_t number;
+    const int n_digits = take_digits(c, 4, &number);
+    s->form.separator = mark;
+    if (mark == '\0' || is_digit(peek(c))) {
+        return false;
+    }
+    if (n_digits == 4) {
+        s->form.layout = MZ_STAMP_NAMED_MONTH;
+        s->year = number;
+        s->day = 1;
+        return true;
+    }
+    s->form.layout = MZ_STAMP_NAMED_MDY;
+    s->form.is_unpadded = n_digits == 1;
+    s->day = (int)number;
+    s->form.has_comma = mark == ' ' && take(c, ',');
+    return (n_digits == 1 || n_digits == 2) && take(c, mark) && take_exactly(c, 4, &s->year);
 }
 
 /* Digits and nothing else. */
@@ -118,11 +132,11 @@ static bool scan_plain(mz_stamp_numbers *s, int n_digits, int64_t value) {
     case 9:
     case 10:
         s->form.layout = MZ_STAMP_EPOCH_S;
-        return true;
+        return value >= 100000000; /* 029001999 would be written in fewer digits */
     case 12:
     case 13:
         s->form.layout = MZ_STAMP_EPOCH_MS;
-        return true;
+        return value >= 100000000000;
     default:
         return false;
     }
@@ -172,15 +186,33 @@ static bool scan_after_short(cursor *c, mz_stamp_numbers *s, int first) {
            take_exactly(c, 4, &s->year);
 }
 
+/* Behind the point; digits below the microsecond are cut off. False without a digit. */
+static bool take_fraction(cursor *c, mz_stamp_numbers *s, int64_t *fraction_us) {
+    int n = 0;
+    *fraction_us = 0;
+    for (; is_digit(peek(c)); c->p++, n++) {
+        *fraction_us = n < 6 ? *fraction_us * 10 + (*c->p - '0') : *fraction_us;
+    }
+    s->form.n_fraction = (int8_t)(n < 6 ? n : 6);
+    const bool is_there = n > 0;
+    for (; n < 6; n++) {
+        *fraction_us *= 10;
+    }
+    return is_there;
+}
+
 static bool scan_date(cursor *c, mz_stamp_numbers *s) {
     if (is_letter(peek(c))) {
-        return scan_named_month(c, s);
+        return scan_after_name(c, s);
     }
     int64_t value;
     const int n = take_digits(c, 14, &value);
     const bool is_date_end = c->p == c->end || (n == 8 && (peek(c) == 'T' || peek(c) == ' '));
     if (n > 0 && is_date_end) {
         return scan_plain(s, n, value);
+    }
+    if ((n == 9 || n == 10) && take(c, '.')) {
+        return scan_plain(s, n, value) && take_fraction(c, s, &s->clock_us);
     }
     if (n == 4) {
         s->year = value;
@@ -190,24 +222,13 @@ static bool scan_date(cursor *c, mz_stamp_numbers *s) {
     return (n == 1 || n == 2) && scan_after_short(c, s, (int)value);
 }
 
-static void take_fraction(cursor *c, mz_stamp_numbers *s, int64_t *fraction_us) {
-    int n = 0;
-    *fraction_us = 0;
-    for (; is_digit(peek(c)); c->p++, n++) {
-        *fraction_us = n < 6 ? *fraction_us * 10 + (*c->p - '0') : *fraction_us;
-    }
-    s->form.n_fraction = (int8_t)(n < 6 ? n : 6);
-    for (; n < 6; n++) {
-        *fraction_us *= 10;
-    }
-}
-
 static bool scan_zone(cursor *c, mz_stamp_numbers *s) {
     const char *begin = c->p;
     (void)take(c, ' ');
     s->form.has_zone = true;
-    if (take_word(c, "Z") || take_word(c, "UTC")) {
-        s->form.is_zone_letter = true;
+    s->form.is_zone_name = take_word(c, "UTC");
+    if (s->form.is_zone_name || take_word(c, "Z")) {
+        s->form.is_zone_letter = !s->form.is_zone_name;
         return true;
     }
     const bool is_west = peek(c) == '-';
@@ -252,13 +273,11 @@ static bool scan_clock(cursor *c, mz_stamp_numbers *s) {
         if (n_digits == 0 || (n > 0 && n_digits == 1) || is_digit(peek(c))) {
             return false;
         }
+        s->form.is_hour_unpadded = s->form.is_hour_unpadded || n_digits == 1;
         n++;
     } while (n < 3 && take(c, ':'));
-    if (n == 3 && (take(c, '.') || take(c, ','))) {
-        if (!is_digit(peek(c))) {
-            return false;
-        }
-        take_fraction(c, s, &fraction_us);
+    if (n == 3 && (take(c, '.') || take(c, ',')) && !take_fraction(c, s, &fraction_us)) {
+        return false;
     }
     s->form.n_clock = (int8_t)n;
     if (!take_half_day(c, s, &parts[0])) {
@@ -270,13 +289,15 @@ static bool scan_clock(cursor *c, mz_stamp_numbers *s) {
 
 static bool may_have_clock(const mz_stamp_form *form) {
     return form->layout == MZ_STAMP_YMD || form->layout == MZ_STAMP_DMY ||
-           form->layout == MZ_STAMP_MDY || form->layout == MZ_STAMP_NAMED_DAY;
+           form->layout == MZ_STAMP_MDY || form->layout == MZ_STAMP_NAMED_DAY ||
+           form->layout == MZ_STAMP_NAMED_MDY;
 }
 
 /* A date that may be month first is stored packed until that is decided; a zone has no room there.
  */
 static bool may_have_zone(const mz_stamp_form *form) {
-    return form->layout == MZ_STAMP_YMD || form->layout == MZ_STAMP_NAMED_DAY;
+    return form->layout == MZ_STAMP_YMD || form->layout == MZ_STAMP_NAMED_DAY ||
+           form->layout == MZ_STAMP_NAMED_MDY;
 }
 
 bool mz_stamp_scan(const char *text, size_t n_bytes, mz_stamp_numbers *out) {
@@ -329,7 +350,7 @@ static bool compose_days(const mz_stamp_numbers *s, mz_stamp_layout layout, int6
 
 bool mz_stamp_compose(const mz_stamp_numbers *s, mz_stamp_layout layout, mz_stamp *out) {
     if (layout == MZ_STAMP_EPOCH_S || layout == MZ_STAMP_EPOCH_MS) {
-        *out = s->year * (layout == MZ_STAMP_EPOCH_S ? MZ_SECOND_US : 1000);
+        *out = s->year * (layout == MZ_STAMP_EPOCH_S ? MZ_SECOND_US : 1000) + s->clock_us;
         return true;
     }
     int64_t days;
@@ -342,6 +363,27 @@ bool mz_stamp_compose(const mz_stamp_numbers *s, mz_stamp_layout layout, mz_stam
     }
     *out = stamp;
     return true;
+}
+
+bool mz_stamp_has_short_year(const char *text, size_t n_bytes) {
+    char whole[MZ_STAMP_BYTES];
+    if (n_bytes + 2 > sizeof whole) {
+        return false;
+    }
+    for (size_t i = 0; i + 1 < n_bytes; i++) {
+        const bool is_begin = is_digit(text[i]) && (i == 0 || !is_digit(text[i - 1]));
+        const bool is_pair = is_digit(text[i + 1]) && (i + 2 == n_bytes || !is_digit(text[i + 2]));
+        if (is_begin && is_pair) {
+            mz_stamp_numbers s;
+            memcpy(whole, text, i);
+            memcpy(whole + i, "20", 2);
+            memcpy(whole + i + 2, text + i, n_bytes - i);
+            if (mz_stamp_scan(whole, n_bytes + 2, &s)) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 bool mz_stamp_parse(const char *text, size_t n_bytes, mz_stamp_form *form, mz_stamp *out) {

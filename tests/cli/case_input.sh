@@ -85,7 +85,8 @@ same out expected
 
 # The same series by any way in.
 printf 'date;a;b\r\n2020-01-01;"1,5";4\r\n2020-01-02;2,5;1\r\n2020-01-03;2;5\r\n' >semi.csv
-printf '{"id":"a","sequence":[1.5,2.5,2]}\n{"id":"b","sequence":[4,1,5]}\n' >ab.jsonl
+dates='"start":"2020-01-01","freq":"D"'
+printf '{"id":"a",%s,"sequence":[1.5,2.5,2]}\n{"id":"b",%s,"sequence":[4,1,5]}\n' "$dates" "$dates" >ab.jsonl
 ok forecast ab.jsonl -n 3 -m "$MODEL" --json
 mv out expected
 ok forecast semi.csv -n 3 -m "$MODEL" --json
@@ -101,6 +102,7 @@ json out series.0.id b
 # Only the newest values count.
 ok forecast ab.jsonl -n 2 -c 2 -m "$MODEL" --format csv --quiet
 mv out expected
-printf '{"id":"a","sequence":[2.5,2]}\n{"id":"b","sequence":[1,5]}\n' >short.jsonl
+dates='"start":"2020-01-02","freq":"D"'
+printf '{"id":"a",%s,"sequence":[2.5,2]}\n{"id":"b",%s,"sequence":[1,5]}\n' "$dates" "$dates" >short.jsonl
 ok forecast short.jsonl -n 2 -m "$MODEL" --format csv --quiet
 same out expected

@@ -25,7 +25,7 @@ usage 'one argument too many' forecast y.csv other.csv -n 3
 usage '--format: "xml" is not one of table\|csv\|json\|jsonl' forecast y.csv -n 3 --format xml
 usage '--format: "jso" is not one of' forecast y.csv -n 3 --format jso
 usage '--json means --format json' forecast y.csv -n 3 --json --format csv
-usage '--missing: "mean" is not one of linear\|forward\|drop\|error' forecast y.csv -n 3 --missing mean
+usage '--missing: "mean" is not one of linear\|forward\|seasonal\|drop\|error' forecast y.csv -n 3 --missing mean
 usage '--normalize: ' forecast y.csv -n 3 --normalize no
 usage '--precision: ' forecast y.csv -n 3 --precision f16
 usage '--isa: "sse" is not one of auto\|scalar' forecast y.csv -n 3 --isa sse

@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (mz_series_source_open_memory(&ctx, data, size, "input", &source) != MZ_OK) {
         return 0;
     }
-    if (mz_series_jsonl_open(&source, &jsonl) == MZ_OK) {
+    if (mz_series_jsonl_open(&source, &(mz_series_options){0}, &jsonl) == MZ_OK) {
         bool end = false;
         mz_series series;
         while (mz_series_jsonl_next(jsonl, &series, &end) == MZ_OK && !end) {
