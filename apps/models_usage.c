@@ -21,6 +21,12 @@ typedef struct failure {
     char *id, *error;
 } failure;
 
+/* What a part of time is called. */
+typedef struct block_name {
+    char text[LABEL_BYTES];  /* date as the file writes it, or position, of its first value */
+    char brief[LABEL_BYTES]; /* below a picture */
+} block_name;
+
 typedef struct job {
     mz_context *ctx;
     const mz_usage_request *request;
@@ -32,8 +38,8 @@ typedef struct job {
     failure *failures;
     size_t n_failures, max_failures;
     int64_t n_seen;
-    bool has_dates;              /* of the only series */
-    char (*labels)[LABEL_BYTES]; /* [n_blocks] of the blocks */
+    bool has_dates;    /* of the only series */
+    block_name *names; /* [n_blocks] */
 } job;
 
 /* ---- work ---- */
@@ -68,33 +74,63 @@ static void close_job(job *j) {
         mz_free(j->ctx, j->failures[i].error);
     }
     mz_free(j->ctx, j->failures);
-    mz_free(j->ctx, j->labels);
+    mz_free(j->ctx, j->names);
     mz_free(j->ctx, j->scaled);
     mz_expert_usage_close(&j->usage);
     mz_forecast_setup_close(&j->setup);
 }
 
-/* What a block is called: the date or the number of its first value, or, for several series, how
- * far from the end it lies. */
+/* A date short enough to stand below a picture: without the time where blocks are days or more
+ * long, else without the year. */
+static void brief_date(const mz_series *series, int64_t at, int64_t n_block, char *out) {
+    const mz_stamp day = INT64_C(86400000000);
+    const mz_stamp stamp = series->stamps[at];
+    const int64_t next = at + n_block < series->n_values ? at + n_block : at;
+    char text[MZ_STAMP_BYTES];
+    mz_stamp_form form = series->form;
+    const bool is_timed =
+        form.n_clock > 0 || form.layout == MZ_STAMP_EPOCH_S || form.layout == MZ_STAMP_EPOCH_MS;
+    if (is_timed) {
+        form = mz_stamp_form_iso();
+    }
+    if (is_timed && series->stamps[next] - stamp < day) {
+        form.n_clock = 2;
+        form.time_separator = ' ';
+        (void)snprintf(out, LABEL_BYTES, "%s",
+                       mz_stamp_format(&form, stamp, text) + strlen("2024-"));
+        return;
+    }
+    const mz_stamp midnight = stamp - ((stamp % day) + day) % day;
+    (void)snprintf(out, LABEL_BYTES, "%s",
+                   mz_stamp_format(&form, is_timed ? midnight : stamp, text));
+}
+
+/* Date or number of a block's first value, or, for several series, how far it lies from their
+ * beginning. */
 static mz_status name_blocks(job *j, const mz_series *series, int64_t first, int64_t n) {
     const int64_t n_blocks = j->usage.n_blocks;
     void *memory = NULL;
-    MZ_TRY(mz_calloc(j->ctx, (size_t)n_blocks, sizeof *j->labels, "labels", &memory));
-    j->labels = memory;
+    MZ_TRY(mz_calloc(j->ctx, (size_t)n_blocks, sizeof *j->names, "labels", &memory));
+    j->names = memory;
     const bool is_single = mz_series_count(j->setup.reader) == 1;
     j->has_dates = is_single && series->stamps != NULL;
     for (int64_t b = 0; b < n_blocks; b++) {
         const int64_t at = first + n - 1 - ((n_blocks - b) * n - 1) / n_blocks;
+        block_name *name = &j->names[b];
         char date[MZ_STAMP_BYTES];
         if (j->has_dates) {
-            (void)snprintf(j->labels[b], LABEL_BYTES, "%s",
+            (void)snprintf(name->text, sizeof name->text, "%s",
                            mz_stamp_format(&series->form, series->stamps[at], date));
-        } else if (is_single) {
-            (void)snprintf(j->labels[b], LABEL_BYTES, "%" PRId64, at + 1);
+            brief_date(series, at, n / n_blocks, name->brief);
+            continue;
+        }
+        if (is_single) {
+            (void)snprintf(name->text, sizeof name->text, "%" PRId64, at + 1);
         } else {
-            (void)snprintf(j->labels[b], LABEL_BYTES, "%.0f %%",
+            (void)snprintf(name->text, sizeof name->text, "%.0f %%",
                            100.0 * (double)b / (double)n_blocks);
         }
+        memcpy(name->brief, name->text, sizeof name->brief);
     }
     return MZ_OK;
 }
@@ -213,7 +249,7 @@ static mz_status make_tables(const job *j, tables *out) {
     const char **labels = (const char **)(shares + n_shares);
     table_title *titles = (table_title *)(labels + u->n_blocks);
     for (int64_t b = 0; b < u->n_blocks; b++) {
-        labels[b] = j->labels[b];
+        labels[b] = j->names[b].brief;
     }
     mz_expert_usage_by_layer(u, shares);
     out->maps[0] = (mz_plot_heatmap){.title = "experts of each layer",
@@ -328,7 +364,7 @@ static void print_json(const job *j) {
                  u->n_series, u->n_points, u->n_experts, j->info.top_k);
     for (int64_t b = 0; b < u->n_blocks; b++) {
         (void)fputs(b > 0 ? "," : "", stdout);
-        mz_cli_write_json_string(stdout, j->labels[b]);
+        mz_cli_write_json_string(stdout, j->names[b].text);
     }
     (void)printf("],\"layers\":[");
     for (int64_t l = 0; l < u->n_layers; l++) {

@@ -152,7 +152,7 @@ static void draw_column_labels(cairo_t *cr, const heatmap_view *v) {
         mz_plot_fit(text, most, &measure);
         const double x = v->left + ((double)column + 0.5) * v->cell_width;
         const double half = mz_plot_text_width(cr, text) / 2;
-        mz_plot_draw_text(cr, fmin(x, v->width - half - 4), y, 0.5, text);
+        mz_plot_draw_text(cr, fmax(half + 4, fmin(x, v->width - half - 4)), y, 0.5, text);
     }
 }
 
