@@ -1,7 +1,5 @@
 #include "encoders/series/calendar.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "encoders/series/calendar_internal.h"
@@ -111,11 +109,18 @@ static void put_text(writer *w, const char *text, size_t n_bytes) {
 
 static void put_number(writer *w, int64_t value, int width) {
     char digits[24];
-    (void)snprintf(digits, sizeof digits, "%" PRId64, value);
-    for (int n = (int)strlen(digits); n < width; n++) {
+    int n = 0;
+    /* Remainders of negative numbers are not positive; INT64_MIN has no opposite. */
+    for (int64_t left = value; left != 0 || n == 0; left /= 10) {
+        digits[n++] = (char)('0' + (left < 0 ? -(left % 10) : left % 10));
+    }
+    put_char(w, value < 0 ? '-' : '\0');
+    for (int k = n; k < width; k++) {
         put_char(w, '0');
     }
-    put_text(w, digits, sizeof digits);
+    while (n > 0) {
+        put_char(w, digits[--n]);
+    }
 }
 
 static void put_month_name(writer *w, const mz_stamp_form *form, int month) {

@@ -222,13 +222,14 @@ void mz_stamp_check_run(const mz_frequency *freq, const mz_stamp *stamps, int64_
  * season is 1; NONE gives 1. */
 int64_t mz_season_length(const mz_frequency *freq, int64_t n_values);
 
-/* Looks for a season in n values (NaN: missing), by the autocorrelation of their first differences,
- * which has neither level nor linear trend. `expected` >= 2 (mz_season_length's answer) is
- * confirmed when the correlation at that lag exceeds the 95 % bound of Bartlett's formula and n is
- * at least three seasons. With `expected` 0 (unknown) the season is the strongest local maximum
- * from lag 2 to n / 3 above a bound that counts all lags looked at; of maxima within 10 % the
- * shortest. *season is 1 when none is significant. Only the newest max(8192, 10 seasons) values are
- * used. Errors: NOMEM. */
+/* Looks for a season in n values (NaN: missing; gaps are filled by lines). The correlation of a
+ * season is that of the values a season apart, after the mean of the season around each was taken
+ * off, which removes level, trend and wandering. `expected` >= 2 (mz_season_length's answer) is
+ * confirmed when this correlation, or that of the first differences, exceeds the bound of
+ * Bartlett's formula (5 % for both together) and n is at least three seasons. With `expected` 0
+ * (unknown) the season is the shortest peak within 10 % of the highest from lag 2 to n / 3, moved
+ * to where its multiples agree, and the bound counts all lags looked at. *season is 1 when none is
+ * significant. Only the newest max(8192, 10 seasons) values are used. Errors: NOMEM. */
 mz_status mz_season_detect(mz_context *ctx, const double *values, int64_t n, int64_t expected,
                            int64_t *season);
 

@@ -209,10 +209,11 @@ static mz_status find_time(const chooser *k) {
     if (c->n_columns == 1) {
         return MZ_OK;
     }
-    if (named >= 0 || front == 0) {
-        c->time_column = front == 0 ? 0 : named;
+    const bool is_weak = front == 0 || (named < 0 && front > 0 && k->options->id != NULL);
+    if (named >= 0 || is_weak) {
+        c->time_column = is_weak ? front : named;
         /* A column in the middle that is called "time" may hold values. */
-        c->is_time_named = c->time_column == 0 || is_called(c, named, "ds") ||
+        c->is_time_named = is_weak || c->time_column == 0 || is_called(c, named, "ds") ||
                            is_called(c, named, "timestamp") || is_called(c, named, "date");
     }
     return MZ_OK;

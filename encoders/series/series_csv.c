@@ -190,8 +190,11 @@ static mz_status store_value(mz_series_csv *csv, int64_t column, char *text, siz
     } else if (field.kind == MZ_FIELD_TEXT) {
         const sighting at = see(csv, column, text, n_bytes);
         const bool has_choice = !csv->columns.is_named && csv->columns.n_columns > 1;
-        return fail_field(csv, &at, "is not a number",
-                          has_choice ? "; choose the columns to read with --columns" : "");
+        return fail_field(
+            csv, &at, "is not a number",
+            has_choice ? "; choose the columns to read with --columns, or the one that names "
+                         "the series with --id"
+                       : "");
     }
     return MZ_OK;
 }
@@ -231,7 +234,8 @@ static mz_status store_date(mz_series_csv *csv, int64_t column, const char *text
         mz_stamp_column_add(csv->ctx, &csv->table.dates, text, n_bytes, csv->row, &csv->row_stamp);
     const char *shown = mz_series_columns_name(c, column, buffer);
     mz_series_show(shown, strlen(shown), name);
-    if (status == MZ_ERR_FORMAT && !c->is_time_given && is_digits_only(&csv->table.dates.form)) {
+    if (status == MZ_ERR_FORMAT && !c->is_time_given && csv->table.dates.n_rows > 0 &&
+        is_digits_only(&csv->table.dates.form)) {
         const sighting at = see(csv, column, text, n_bytes);
         note(csv, "column \"%s\" is not read as dates: \"%s\" (row %lld) is none", name, at.shown,
              (long long)csv->row);

@@ -300,10 +300,11 @@ static mz_status keep_irregular(builder *b, const mz_stamp_check *check) {
              describe(b, row_of(b, check->off_grid.first), here));
     } else {
         note(t,
-             "%lld dates of %s are missing between %lld rows, too many to fill: taken as equally "
-             "spaced",
+             "%lld dates of %s would be missing between %lld rows: they are irregular, taken as "
+             "equally spaced, and the answer has no dates; give --freq",
              (long long)check->n_missing, mz_frequency_name(&t->frequency, name),
              (long long)b->n_unique);
+        t->frequency = (mz_frequency){0};
     }
     if (!mz_frequency_step(&t->frequency, unique_of(b)[b->n_unique - 1], 1, &next)) {
         t->frequency = (mz_frequency){0};

@@ -103,6 +103,19 @@ static size_t line_bytes(const char *text, size_t n_left) {
     return end != NULL ? (size_t)(end - text) : n_left;
 }
 
+/* The bytes as numbers: whatever they are, a season fits in. */
+static void check_season(mz_context *ctx, const uint8_t *data, size_t size) {
+    double values[MAX_ROWS];
+    const size_t n = size / sizeof values[0] < MAX_ROWS ? size / sizeof values[0] : MAX_ROWS;
+    memcpy(values, data, n * sizeof values[0]);
+    for (int64_t expected = 0; expected < 8; expected += 7) {
+        int64_t season = 0;
+        if (mz_season_detect(ctx, values, (int64_t)n, expected, &season) == MZ_OK) {
+            require(season == 1 || (season >= 2 && season <= (int64_t)n / 3));
+        }
+    }
+}
+
 /* Lines of text: each alone; together as a column, which begins anew after a fault; and as names of
  * frequencies for the stamps that the column gave. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -135,5 +148,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_frequency_name(&ctx, text + i, n_bytes, stamps, n);
         i += n_bytes + 1;
     }
+    check_season(&ctx, data, size);
     return 0;
 }

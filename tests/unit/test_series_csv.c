@@ -247,7 +247,8 @@ static void wrong_columns_are_named(void **state) {
 }
 
 static void wrong_fields_are_named(void **state) {
-    static const char hint[] = "; choose the columns to read with --columns";
+    static const char hint[] =
+        "; choose the columns to read with --columns, or the one that names the series with --id";
     static const struct {
         bad_case fault;
         const char *hint;
