@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 int mz_cli_fail(const mz_command *command, const mz_error *err) {
     (void)fprintf(stderr, "moezoo %s: %s\n", command->name, err->message);
@@ -132,6 +133,12 @@ void mz_cli_write_json_string(FILE *stream, const char *text) {
         s += n;
     }
     (void)fputc('"', stream);
+}
+
+int mz_cli_terminal_width(FILE *stream) {
+    struct winsize size;
+    const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    return is_known ? size.ws_col : 80;
 }
 
 void mz_cli_write_plain(FILE *stream, const char *text) {

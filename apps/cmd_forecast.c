@@ -295,7 +295,8 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
 /* Of a first word that names one; a file of that name is "./NAME". */
 static const mz_command *find_sub_command(const char *word) {
     static const mz_command *const commands[] = {&mz_command_forecast_evaluate,
-                                                 &mz_command_forecast_backtest};
+                                                 &mz_command_forecast_backtest,
+                                                 &mz_command_forecast_anomalies};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(word, strrchr(commands[i]->name, ' ') + 1) == 0) {
             return commands[i];
@@ -333,6 +334,7 @@ const mz_command mz_command_forecast = {
         "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
         "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
         "  moezoo forecast backtest --help        scores on a file's own past, beside baselines\n"
+        "  moezoo forecast anomalies --help       values that the past did not let expect\n"
         "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n",
     .run = run,
 };

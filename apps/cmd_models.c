@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "apps/commands.h"
+#include "apps/models_usage.h"
 #include "apps/zoo/zoo.h"
 #include "core/file.h"
 #include "core/weights.h"
@@ -276,17 +277,29 @@ static mz_status show(mz_context *ctx, const char *model_argument, const char *m
     return status;
 }
 
+/* Options of --usage without it, and the other way round. */
+static int check_usage(mz_usage_request *r, const mz_usage_request *defaults) {
+    if (r->in.file == NULL && memcmp(r, defaults, sizeof *r) != 0) {
+        return mz_cli_usage_error(&show_command,
+                                  "--plot, --layer and the options of the input need --usage FILE");
+    }
+    return r->in.file == NULL ? MZ_EXIT_OK : mz_forecast_inputs_check(&show_command, &r->in, 1);
+}
+
 static int run_show(int argc, char **argv) {
     bool json = false;
     const char *models_dir = NULL;
     const char *model_argument = NULL;
-    const mz_option options[] = {
+    mz_usage_request usage = {.layer = MZ_NOT_GIVEN};
+    mz_usage_request defaults;
+    memcpy(&defaults, &usage, sizeof usage);
+    mz_option options[MZ_USAGE_OPTIONS + 2] = {
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &models_dir},
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object", 0, 0, NULL, &json},
     };
     mz_arguments arguments = {.options = options,
-                              .n_options = sizeof options / sizeof options[0],
+                              .n_options = 2 + mz_usage_options(&usage, options + 2),
                               .positionals = &model_argument,
                               .max_positionals = 1};
     mz_context ctx;
@@ -297,10 +310,17 @@ static int run_show(int argc, char **argv) {
     if (arguments.n_positionals == 0) {
         return mz_cli_usage_error(&show_command, "no model given; usage: %s", show_command.usage);
     }
-    if (!mz_cli_context(&show_command, &arguments.common, &ctx, &exit_code)) {
+    exit_code = check_usage(&usage, &defaults);
+    if (exit_code != MZ_EXIT_OK ||
+        !mz_cli_context(&show_command, &arguments.common, &ctx, &exit_code)) {
         return exit_code;
     }
-    if (show(&ctx, model_argument, models_dir, json) != MZ_OK) {
+    if (usage.in.file != NULL) {
+        usage.in.model = model_argument;
+        usage.in.models_dir = models_dir;
+        usage.json = json;
+        exit_code = mz_models_usage(&show_command, &usage, &ctx, arguments.common.quiet);
+    } else if (show(&ctx, model_argument, models_dir, json) != MZ_OK) {
         exit_code = mz_cli_fail(&show_command, &ctx.error);
     }
     mz_context_close(&ctx);
@@ -320,10 +340,12 @@ static const mz_command list_command = {
 
 static const mz_command show_command = {
     .name = "models show",
-    .summary = "what a checkpoint is: family, sizes, experts, files",
-    .usage = "moezoo models show DIR|NAME [--json] [--models-dir DIR]",
+    .summary = "what a checkpoint is: family, sizes, experts, files; which experts it uses",
+    .usage = "moezoo models show DIR|NAME [--usage FILE] [options]",
     .examples = "  moezoo models show timemoe-nano\n"
-                "  moezoo models show ./TimeMoE-50M --json\n",
+                "  moezoo models show ./TimeMoE-50M --json\n"
+                "  moezoo models show timemoe-nano --usage sales.csv --plot usage.png\n"
+                "  moezoo models show timemoe-nano --usage sales.csv --layer 0 --json\n",
     .run = run_show,
 };
 

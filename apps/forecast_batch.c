@@ -169,8 +169,7 @@ static mz_status keep_dates(mz_forecast_batch *b, const mz_series *series, mz_fo
     return MZ_OK;
 }
 
-/* The error's text, without the series' name in front: the entry has that already. */
-static const char *text_of_error(const mz_error *err, const char *id) {
+const char *mz_forecast_error_text(const mz_error *err, const char *id) {
     mz_error name;
     (void)mz_fail(&name, MZ_ERR_ARG, "series \"%s\": ", id);
     const size_t n = strlen(name.message);
@@ -226,7 +225,7 @@ static mz_status read_entry(mz_forecast_batch *b, mz_series *series, mz_forecast
         status = check_series(b, series, n_read);
     }
     if (status == MZ_ERR_ARG) {
-        return mz_strdup(b->ctx, text_of_error(&b->ctx->error, e->id), &e->error);
+        return mz_strdup(b->ctx, mz_forecast_error_text(&b->ctx->error, e->id), &e->error);
     }
     MZ_TRY(status);
     for (int i = 0; i < series->n_notes; i++) {

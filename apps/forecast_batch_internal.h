@@ -1,4 +1,4 @@
-/* Shared by forecast_batch.c and forecast_bands.c. */
+/* Shared by the files that forecast series one by one. */
 #ifndef MZ_APPS_FORECAST_BATCH_INTERNAL_H
 #define MZ_APPS_FORECAST_BATCH_INTERNAL_H
 
@@ -9,6 +9,9 @@ void mz_forecast_warn(mz_warnings *w, const char *format, ...) MZ_PRINTF(2, 3);
 
 /* Whether another series could still be forecast after this failure. */
 bool mz_forecast_is_about_series(mz_status status);
+
+/* The error's text, without the series' name in front: whoever shows it has that already. */
+const char *mz_forecast_error_text(const mz_error *err, const char *id);
 
 /* Fills the quantiles of the ready entries that have a forecast. Errors: NOMEM; DEVICE. */
 mz_status mz_forecast_bands(mz_forecast_batch *batch);

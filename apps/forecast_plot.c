@@ -1,8 +1,9 @@
 #include "apps/forecast_plot.h"
 
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "apps/cli.h"
 
 void mz_forecast_plot_close(mz_forecast_plot *plot) {
     for (int i = 0; i < plot->n_panels; i++) {
@@ -18,9 +19,7 @@ typedef struct store {
     double numbers[];
 } store;
 
-/* What stands in brackets at the end of a name: "load (MW)", "sales [USD]". Returns its first byte
- * and its length, or NULL. */
-static const char *unit_of(const char *name, size_t *n_bytes) {
+const char *mz_forecast_unit(const char *name, size_t *n_bytes) {
     const size_t n = strlen(name);
     const char *open = n > 2 && name[n - 1] == ')'   ? strrchr(name, '(')
                        : n > 2 && name[n - 1] == ']' ? strrchr(name, '[')
@@ -69,7 +68,7 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     const size_t n_times = e->future_stamps != NULL ? (size_t)(n_history + horizon) : 0;
     const char *name = e->value_name != NULL ? e->value_name : e->id;
     size_t unit_bytes = 0;
-    const char *unit = unit_of(name, &unit_bytes);
+    const char *unit = mz_forecast_unit(name, &unit_bytes);
     void *memory = NULL;
     if (plot->n_panels == MZ_PLOT_MAX_PANELS) {
         plot->n_more++;
@@ -132,12 +131,6 @@ void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep) {
     }
 }
 
-static int terminal_width(FILE *stream) {
-    struct winsize size;
-    const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-    return is_known ? size.ws_col : 80;
-}
-
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream) {
     const mz_plot picture = {.title = plot->title,
                              .panels = plot->panels,
@@ -149,7 +142,7 @@ mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path
     if (stream == NULL) {
         return MZ_OK;
     }
-    const mz_plot_terminal_options options = {.width = terminal_width(stream),
+    const mz_plot_terminal_options options = {.width = mz_cli_terminal_width(stream),
                                               .colour = isatty(fileno(stream)) == 1};
     return mz_plot_terminal(plot->ctx, &picture, &options, stream);
 }

@@ -27,6 +27,10 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
 /* Takes out of every panel the baselines that are not to be kept; keep [MZ_BASELINE_COUNT]. */
 void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep);
 
+/* What stands in brackets at the end of a name: "load (MW)", "sales [USD]". Returns its first byte
+ * and its length, or NULL. */
+const char *mz_forecast_unit(const char *name, size_t *n_bytes);
+
 /* Writes `path` (NULL: no file), and draws on `stream` (NULL: not), as wide as
  * that terminal is. Errors: those of mz_plot_write. */
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream);

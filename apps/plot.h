@@ -110,7 +110,12 @@ mz_status mz_plot_terminal(mz_context *ctx, const mz_plot *plot,
  * Errors: MISSING where there is no cell; otherwise those of mz_plot_write. */
 mz_status mz_plot_heatmap_write(mz_context *ctx, const mz_plot_heatmap *map, const char *path);
 
-/* The same on a terminal: a cell is a bar of an eighth to a whole character, `·` where nothing is
+/* Several in one picture below a title (or NULL), beside each other where they fit; from three on
+ * they are drawn half as wide. Errors: MISSING without any; otherwise as above. */
+mz_status mz_plot_heatmaps_write(mz_context *ctx, const char *title, const mz_plot_heatmap *maps,
+                                 int64_t n_maps, const char *path);
+
+/* One on a terminal: a cell is a bar of an eighth to a whole character, `·` where nothing is
  * known. Errors: MISSING as above; NOMEM. Errors of writing show in the stream. */
 mz_status mz_plot_heatmap_terminal(mz_context *ctx, const mz_plot_heatmap *map,
                                    const mz_plot_terminal_options *options, FILE *stream);

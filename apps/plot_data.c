@@ -99,6 +99,19 @@ void mz_plot_hidden_text(const mz_plot *plot, char out[MZ_PLOT_LABEL_BYTES]) {
                    n == 1 ? "is" : "are");
 }
 
+void mz_plot_panel_texts(const mz_plot_panel *panel, char title[MZ_PLOT_TEXT_BYTES],
+                         char unit[MZ_PLOT_TEXT_BYTES]) {
+    mz_plot_clean(panel->title, title);
+    mz_plot_clean(panel->unit, unit);
+    const size_t n_title = strlen(title);
+    const size_t n_unit = strlen(unit);
+    if (n_unit > 0 && n_title >= n_unit + 2 &&
+        memcmp(title + n_title - 1 - n_unit, unit, n_unit) == 0 &&
+        strchr("([", title[n_title - 2 - n_unit]) != NULL) {
+        unit[0] = '\0';
+    }
+}
+
 bool mz_plot_panel_is_empty(const mz_plot_panel *panel) {
     mz_plot_curve curves[N_MAIN_CURVES];
     main_curves(panel, curves);

@@ -9,21 +9,32 @@
 enum { MAX_ROWS = 480, MAX_COLUMNS = 720, MAX_VECTOR_CELLS = 4096 };
 
 static const double MARGIN = 16;
+static const double FIGURE_TITLE_SIZE = 16;
 static const double TITLE_SIZE = 14;
+static const double LINE_WIDTH = 1080; /* of several maps beside each other */
 static const double LABEL_SIZE = 10;
 static const double BAR_WIDTH = 12;
 static const double BAR_ROOM = 64;
 static const double MAX_LEFT = 160;
 
-/* A map while it is drawn. */
+/* A map while it is drawn; places are relative to its box. */
 typedef struct heatmap_view {
     const mz_plot_heatmap *map;
     int n_rows, n_columns;          /* cells drawn */
     double cell_width, cell_height; /* units */
     double left, top;               /* of the cells */
-    double width, height;           /* of the page */
+    double width, height;           /* of the box */
+    double x, y;                    /* of the box in the picture */
     double max;                     /* value of the strongest colour */
 } heatmap_view;
+
+/* Maps below a title. */
+typedef struct heatmap_figure {
+    const char *title;
+    heatmap_view *views; /* [n] */
+    int64_t n;
+    double width, height;
+} heatmap_figure;
 
 /* From white over the forecast's blue to nearly black: lightness alone tells the value. */
 static void colour_of(double value, double max, double rgb[3]) {
@@ -141,7 +152,7 @@ static void draw_column_labels(cairo_t *cr, const heatmap_view *v) {
         mz_plot_fit(text, most, &measure);
         const double x = v->left + ((double)column + 0.5) * v->cell_width;
         const double half = mz_plot_text_width(cr, text) / 2;
-        mz_plot_draw_text(cr, fmin(x, v->width - half - 4), y, 0.5, text);
+        mz_plot_draw_text(cr, fmax(half + 4, fmin(x, v->width - half - 4)), y, 0.5, text);
     }
 }
 
@@ -180,15 +191,18 @@ static void draw_bar(cairo_t *cr, const heatmap_view *v) {
     }
 }
 
-static void draw_heatmap(cairo_t *cr, const void *arg) {
-    const heatmap_view *v = arg;
+static void draw_map_title(cairo_t *cr, const char *given, double size, double room) {
     char title[MZ_PLOT_TEXT_BYTES];
     const mz_plot_measure measure = mz_plot_measure_cairo(cr);
-    mz_plot_clean(v->map->title, title);
-    mz_plot_set_font(cr, TITLE_SIZE, true);
-    mz_plot_fit(title, v->width - 2 * MARGIN, &measure);
+    mz_plot_clean(given, title);
+    mz_plot_set_font(cr, size, true);
+    mz_plot_fit(title, room, &measure);
     mz_plot_set_colour(cr, MZ_PLOT_TITLE, 1);
-    mz_plot_draw_text(cr, MARGIN, MARGIN + TITLE_SIZE * 0.8, 0, title);
+    mz_plot_draw_text(cr, MARGIN, MARGIN + size * 0.8, 0, title);
+}
+
+static void draw_heatmap(cairo_t *cr, const heatmap_view *v) {
+    draw_map_title(cr, v->map->title, TITLE_SIZE, v->width - 2 * MARGIN);
     if (v->n_rows * v->n_columns > MAX_VECTOR_CELLS) {
         draw_image(cr, v);
     } else {
@@ -200,6 +214,19 @@ static void draw_heatmap(cairo_t *cr, const void *arg) {
     draw_column_labels(cr, v);
     draw_axis_names(cr, v);
     draw_bar(cr, v);
+}
+
+static void draw_heatmaps(cairo_t *cr, const void *arg) {
+    const heatmap_figure *f = arg;
+    if (f->title != NULL) {
+        draw_map_title(cr, f->title, FIGURE_TITLE_SIZE, f->width - 2 * MARGIN);
+    }
+    for (int64_t i = 0; i < f->n; i++) {
+        cairo_save(cr);
+        cairo_translate(cr, f->views[i].x, f->views[i].y);
+        draw_heatmap(cr, &f->views[i]);
+        cairo_restore(cr);
+    }
 }
 
 /* Size of a cell where `n` share the room. Whole units where they are large enough. */
@@ -219,22 +246,75 @@ static double measure_left(const mz_plot_heatmap *map) {
     return MARGIN + left + 8;
 }
 
-mz_status mz_plot_heatmap_write(mz_context *ctx, const mz_plot_heatmap *map, const char *path) {
-    MZ_TRY(mz_plot_check_path(ctx, path));
-    MZ_TRY(mz_plot_heatmap_check(ctx, map));
+static heatmap_view view_of(const mz_plot_heatmap *map, int room) {
     heatmap_view v = {
         .map = map,
         .n_rows = mz_plot_heatmap_parts(map->n_rows, MAX_ROWS),
-        .n_columns = mz_plot_heatmap_parts(map->n_columns, MAX_COLUMNS),
+        .n_columns = mz_plot_heatmap_parts(map->n_columns, room),
         .max = mz_plot_heatmap_max(map),
     };
-    v.cell_width = cell_size(v.n_columns, MAX_COLUMNS, 44);
+    v.cell_width = cell_size(v.n_columns, room, 44);
     v.cell_height = cell_size(v.n_rows, MAX_ROWS, 24);
     v.left = measure_left(map);
     v.top = MARGIN + (map->title != NULL ? TITLE_SIZE * 1.5 : 0) + LABEL_SIZE * 1.6;
     v.width = fmax(320, v.left + v.n_columns * v.cell_width + 16 + BAR_ROOM + MARGIN);
     v.height = fmax(v.top + 60, v.top + v.n_rows * v.cell_height) + LABEL_SIZE * 2.8 + MARGIN;
-    const mz_plot_picture picture = {
-        .width = v.width, .height = v.height, .title = map->title, .draw = draw_heatmap, .arg = &v};
-    return mz_plot_picture_write(ctx, &picture, path);
+    return v;
+}
+
+/* Places the maps in lines, several below each other in columns, and sets the figure's size. */
+static void place_maps(heatmap_figure *f) {
+    for (int64_t i = 0; f->n > 2 && i < f->n; i++) {
+        f->width = fmax(f->width, f->views[i].width);
+    }
+    for (int64_t i = 0; f->n > 2 && i < f->n; i++) {
+        f->views[i].width = f->width;
+    }
+    double x = 0;
+    double y = f->title != NULL ? FIGURE_TITLE_SIZE * 2 : 0;
+    double line_height = 0;
+    for (int64_t i = 0; i < f->n; i++) {
+        heatmap_view *v = &f->views[i];
+        if (x > 0 && x + v->width > LINE_WIDTH) {
+            x = 0;
+            y += line_height;
+            line_height = 0;
+        }
+        v->x = x;
+        v->y = y;
+        x += v->width;
+        line_height = fmax(line_height, v->height);
+        f->width = fmax(f->width, x);
+    }
+    f->height = y + line_height;
+}
+
+mz_status mz_plot_heatmaps_write(mz_context *ctx, const char *title, const mz_plot_heatmap *maps,
+                                 int64_t n_maps, const char *path) {
+    void *memory = NULL;
+    MZ_TRY(mz_plot_check_path(ctx, path));
+    if (n_maps < 1) {
+        return mz_fail(&ctx->error, MZ_ERR_MISSING, "nothing to plot: no table");
+    }
+    for (int64_t i = 0; i < n_maps; i++) {
+        MZ_TRY(mz_plot_heatmap_check(ctx, &maps[i]));
+    }
+    MZ_TRY(mz_calloc(ctx, (size_t)n_maps, sizeof(heatmap_view), "heat maps", &memory));
+    heatmap_figure f = {.title = title, .views = memory, .n = n_maps};
+    for (int64_t i = 0; i < n_maps; i++) {
+        f.views[i] = view_of(&maps[i], n_maps > 2 ? MAX_COLUMNS / 2 : MAX_COLUMNS);
+    }
+    place_maps(&f);
+    const mz_plot_picture picture = {.width = f.width,
+                                     .height = f.height,
+                                     .title = title != NULL ? title : maps[0].title,
+                                     .draw = draw_heatmaps,
+                                     .arg = &f};
+    const mz_status status = mz_plot_picture_write(ctx, &picture, path);
+    mz_free(ctx, memory);
+    return status;
+}
+
+mz_status mz_plot_heatmap_write(mz_context *ctx, const mz_plot_heatmap *map, const char *path) {
+    return mz_plot_heatmaps_write(ctx, NULL, map, 1, path);
 }

@@ -116,6 +116,10 @@ int mz_plot_n_shown(const mz_plot *plot);
 int64_t mz_plot_n_hidden(const mz_plot *plot);
 void mz_plot_hidden_text(const mz_plot *plot, char out[MZ_PLOT_LABEL_BYTES]);
 
+/* A panel's title and unit, clean; the unit is empty where the title has it in brackets. */
+void mz_plot_panel_texts(const mz_plot_panel *panel, char title[MZ_PLOT_TEXT_BYTES],
+                         char unit[MZ_PLOT_TEXT_BYTES]);
+
 /* Whether anything of the panel can be seen. */
 bool mz_plot_panel_is_empty(const mz_plot_panel *panel);
 

@@ -189,7 +189,9 @@ static void stroke_curve(const view *v, const mz_plot_curve *curve, int kind, bo
     }
     column_flush(&c, &p);
     pen_up(&p);
-    mz_plot_set_line(cr, kind, v->style->line);
+    /* Where points crowd, a thinner line leaves more of the shape. */
+    const double crowd = (double)curve->n / v->area.width;
+    mz_plot_set_line(cr, kind, v->style->line * (crowd > 1 ? 0.6 : 1));
     cairo_stroke(cr);
 }
 
@@ -357,7 +359,7 @@ static int n_wanted_ticks(const mz_plot_box *area, const mz_plot_style *style) {
 }
 
 static mz_plot_box area_of(const mz_plot_box *box, const mz_plot_style *style) {
-    const double top = style->title_size * 1.75;
+    const double top = style->title_size * 2;
     const double bottom = style->label_size * 3.7;
     const double right = 14;
     return (mz_plot_box){box->x + style->left, box->y + top, box->width - style->left - right,
@@ -436,8 +438,7 @@ static void draw_title(const view *v) {
     const mz_plot_measure measure = mz_plot_measure_cairo(cr);
     const double room = v->box.width - 16;
     const double y = v->box.y + v->style->title_size * 1.05;
-    mz_plot_clean(v->panel->unit, unit);
-    mz_plot_clean(v->panel->title, title);
+    mz_plot_panel_texts(v->panel, title, unit);
     mz_plot_set_font(cr, v->style->label_size, false);
     mz_plot_fit(unit, room / 3, &measure);
     const double unit_room = unit[0] != '\0' ? mz_plot_text_width(cr, unit) + 10 : 0;
@@ -500,6 +501,13 @@ void mz_plot_panel_draw(cairo_t *cr, const mz_plot_panel *panel, const mz_plot_c
     }
     stroke_curve(&v, &forecast, MZ_PLOT_KIND_FORECAST, true);
     stroke_curve(&v, &truth, MZ_PLOT_KIND_TRUTH, true);
+    cairo_restore(cr);
+    /* Rings around values at the edge are whole. */
+    const double ring = 9;
+    cairo_save(cr);
+    cairo_rectangle(cr, v.area.x - ring, v.area.y - ring, v.area.width + 2 * ring,
+                    v.area.height + 2 * ring);
+    cairo_clip(cr);
     draw_marks(&v);
     cairo_restore(cr);
 }

@@ -358,8 +358,7 @@ static void write_x_axis(mz_plot_terminal_writer *w, const canvas *c, int left) 
 static void write_title(mz_plot_terminal_writer *w, const mz_plot_panel *panel, int width) {
     char title[MZ_PLOT_TEXT_BYTES], unit[MZ_PLOT_TEXT_BYTES];
     const mz_plot_measure measure = mz_plot_measure_columns();
-    mz_plot_clean(panel->title, title);
-    mz_plot_clean(panel->unit, unit);
+    mz_plot_panel_texts(panel, title, unit);
     mz_plot_fit(unit, width / 3, &measure);
     const int taken = unit[0] != '\0' ? mz_plot_columns(unit) + 3 : 0;
     const int note = mz_plot_panel_is_empty(panel) ? 9 : 0;

@@ -39,10 +39,9 @@ static const char *at(fixture *f, const char *name) {
     return f->path;
 }
 
-static char *read_file(fixture *f, const char *path, size_t *n) {
-    char *text = NULL;
-    mz_assert_ok(&f->ctx, mz_file_read(&f->ctx, path, 1 << 26, &text, n));
-    return text;
+/* The text is released with mz_free. */
+static void read_file(fixture *f, const char *path, char **text, size_t *n) {
+    mz_assert_ok(&f->ctx, mz_file_read(&f->ctx, path, 1 << 26, text, n));
 }
 
 /* --- ticks --- */
@@ -480,7 +479,8 @@ static uint32_t big_endian(const unsigned char *bytes) {
 /* Checks what stands at `path`; `width` and `height` in units, 0: any. */
 static void assert_picture(fixture *f, const char *path, uint32_t width, uint32_t height) {
     size_t n = 0;
-    char *text = read_file(f, path, &n);
+    char *text = NULL;
+    read_file(f, path, &text, &n);
     const char *suffix = strrchr(path, '.');
     assert_true(n > 200);
     if (strcmp(suffix, ".svg") == 0) {
@@ -544,7 +544,8 @@ static void small_multiples(void **state) {
         size_t n = 0;
         mz_assert_ok(&f->ctx, mz_plot_write(&f->ctx, &plot, at(f, "many.svg")));
         assert_picture(f, f->path, 0, 0);
-        char *text = read_file(f, f->path, &n);
+        char *text = NULL;
+        read_file(f, f->path, &text, &n);
         (void)snprintf(size, sizeof size, "width=\"%upx\"", cases[i].width);
         assert_non_null(strstr(text, size));
         mz_free(&f->ctx, text);
@@ -631,7 +632,8 @@ static void dense_lines_are_reduced(void **state) {
     const mz_plot plot = {.panels = &panel, .n_panels = 1};
     size_t n = 0;
     mz_assert_ok(&f->ctx, mz_plot_write(&f->ctx, &plot, at(f, "dense.svg")));
-    char *text = read_file(f, f->path, &n);
+    char *text = NULL;
+    read_file(f, f->path, &text, &n);
     assert_true(n < 300000);
     mz_free(&f->ctx, text);
     free(values);
@@ -658,6 +660,44 @@ static void heatmap_files(void **state) {
         assert_picture(f, f->path, 0, 0);
     }
     free(values);
+}
+
+static void several_heatmaps(void **state) {
+    fixture *f = *state;
+    enum { N_MAPS = 5 };
+    static const double values[] = {0.1, 0.2, 0.3, NAN, 0.5, 1};
+    mz_plot_heatmap maps[N_MAPS];
+    for (int i = 0; i < N_MAPS; i++) {
+        maps[i] =
+            (mz_plot_heatmap){.title = "a", .values = values, .n_rows = 6 - i, .n_columns = 1};
+    }
+    for (int n = 1; n <= N_MAPS; n++) {
+        mz_assert_ok(&f->ctx, mz_plot_heatmaps_write(&f->ctx, n > 1 ? "all \xFF" : NULL, maps, n,
+                                                     at(f, "maps.svg")));
+        assert_picture(f, f->path, 0, 0);
+    }
+    mz_assert_ok(&f->ctx, mz_plot_heatmaps_write(&f->ctx, "all", maps, N_MAPS, at(f, "maps.pdf")));
+    assert_picture(f, f->path, 0, 0);
+    assert_int_equal(mz_plot_heatmaps_write(&f->ctx, "all", maps, 0, at(f, "none.svg")),
+                     MZ_ERR_MISSING);
+    maps[2].n_rows = 0;
+    assert_int_equal(mz_plot_heatmaps_write(&f->ctx, "all", maps, 3, at(f, "none.svg")),
+                     MZ_ERR_MISSING);
+}
+
+static void units_are_said_once(void **state) {
+    (void)state;
+    const struct {
+        const char *title, *unit, *expected;
+    } cases[] = {{"load (MW)", "MW", ""},  {"load [MW]", "MW", ""}, {"load", "MW", "MW"},
+                 {"load MW)", "MW", "MW"}, {"(MW)", "MW", ""},      {"MW", "MW", "MW"},
+                 {NULL, "MW", "MW"},       {"load (MW)", NULL, ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const mz_plot_panel panel = {.title = cases[i].title, .unit = cases[i].unit};
+        char title[MZ_PLOT_TEXT_BYTES], unit[MZ_PLOT_TEXT_BYTES];
+        mz_plot_panel_texts(&panel, title, unit);
+        assert_string_equal(unit, cases[i].expected);
+    }
 }
 
 static void assert_fails(const fixture *f, mz_status status, mz_status expected, const char *part) {
@@ -750,6 +790,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(odd_series, setup, teardown),
         cmocka_unit_test_setup_teardown(dense_lines_are_reduced, setup, teardown),
         cmocka_unit_test_setup_teardown(heatmap_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_heatmaps, setup, teardown),
+        cmocka_unit_test(units_are_said_once),
         cmocka_unit_test_setup_teardown(errors, setup, teardown),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup, teardown),
     };

@@ -1,0 +1,113 @@
+#include "apps/zoo/anomaly_band.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/zoo/conformal.h"
+
+/* Errors of the blocks before the one that is looked at. */
+typedef struct window {
+    const double *errors; /* [n_blocks, horizon] */
+    int64_t n_blocks, horizon;
+    int64_t n_least;
+    double level;
+    double *sorted; /* [n_blocks, horizon] scratch */
+} window;
+
+/* Not one more because 0.99 is no binary fraction. */
+static int64_t rank_of(int64_t n, double level) {
+    return (int64_t)ceil((double)(n + 1) * level - 1e-9);
+}
+
+int64_t mz_anomaly_least_errors(double level) {
+    int64_t n = (int64_t)floor(level / (1 - level));
+    n = n < 1 ? 1 : n;
+    while (rank_of(n, level) > n) {
+        n++;
+    }
+    return n;
+}
+
+double mz_anomaly_score(double error, double width) {
+    if (isnan(error) || isnan(width)) {
+        return NAN;
+    }
+    return error == 0 ? 0 : fmin(error / width, MZ_ANOMALY_MAX_SCORE);
+}
+
+static int compare(const void *a, const void *b) {
+    const double x = *(const double *)a;
+    const double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The known errors of steps [begin, end); returns how many. */
+static int64_t gather(const window *w, int64_t begin, int64_t end) {
+    int64_t n = 0;
+    for (int64_t b = 0; b < w->n_blocks; b++) {
+        for (int64_t h = begin; h < end; h++) {
+            const double e = w->errors[b * w->horizon + h];
+            if (!isnan(e)) {
+                w->sorted[n++] = e;
+            }
+        }
+    }
+    return n;
+}
+
+/* Neighbours are added until there are twice the errors that the level needs: of the least number
+ * the largest error alone would be the width. */
+static double width_at(const window *w, int64_t step) {
+    int64_t n = 0;
+    for (int64_t reach = 1 + step / MZ_CONFORMAL_NEIGHBOURS;; reach++) {
+        const int64_t begin = step > reach ? step - reach : 0;
+        const int64_t end = step + reach < w->horizon ? step + reach + 1 : w->horizon;
+        n = gather(w, begin, end);
+        if (n >= 2 * w->n_least || (begin == 0 && end == w->horizon)) {
+            break;
+        }
+    }
+    if (n < w->n_least) {
+        return NAN;
+    }
+    qsort(w->sorted, (size_t)n, sizeof *w->sorted, compare);
+    return w->sorted[rank_of(n, w->level) - 1];
+}
+
+/* What an error counts as in later bands. A band without width (of a constant) cannot grow by a
+ * factor. */
+static double tamed(double error, double width) {
+    return width > 0 ? fmin(error, width * MZ_ANOMALY_GROWTH) : error;
+}
+
+mz_status mz_anomaly_widths(mz_context *ctx, const double *errors, int64_t n_blocks,
+                            int64_t horizon, double level, double *widths) {
+    const int64_t n_least = mz_anomaly_least_errors(level);
+    const int64_t n_wanted = 2 * n_least > MZ_ANOMALY_WINDOW ? 2 * n_least : MZ_ANOMALY_WINDOW;
+    const int64_t n_window = (n_wanted + horizon - 1) / horizon;
+    const int64_t n_kept = n_blocks < n_window ? n_blocks : n_window;
+    void *memory = NULL;
+    void *scratch = NULL;
+    MZ_TRY(mz_calloc(ctx, (size_t)n_blocks * (size_t)horizon, sizeof(double), "errors", &memory));
+    const mz_status status =
+        mz_calloc(ctx, (size_t)n_kept * (size_t)horizon, sizeof(double), "sorted errors", &scratch);
+    double *kept = memory;
+    for (int64_t b = 0; status == MZ_OK && b < n_blocks; b++) {
+        const int64_t first = b > n_window ? b - n_window : 0;
+        const window w = {.errors = kept + first * horizon,
+                          .n_blocks = b - first,
+                          .horizon = horizon,
+                          .n_least = n_least,
+                          .level = level,
+                          .sorted = scratch};
+        for (int64_t h = 0; h < horizon; h++) {
+            const int64_t i = b * horizon + h;
+            widths[i] = width_at(&w, h);
+            kept[i] = tamed(errors[i], widths[i]);
+        }
+    }
+    mz_free(ctx, scratch);
+    mz_free(ctx, memory);
+    return status;
+}
