@@ -53,16 +53,8 @@ static void set_profile(calibration *c, int64_t horizon) {
         const double before = h > 0 ? c->profile[h - 1] : 0;
         c->profile[h] = weight > 0 ? fmax(sum / weight, before) : before;
     }
-    /* Between the error of a level (power 0) and that of a slope (power 1). */
-    const int64_t half = n_steps / 2;
-    double power = 0.5;
-    if (half > 0 && c->profile[half - 1] > 0) {
-        power = log(c->profile[n_steps - 1] / c->profile[half - 1]) /
-                log((double)n_steps / (double)half);
-    }
     for (int64_t h = n_steps; h < horizon; h++) {
-        c->profile[h] =
-            c->profile[n_steps - 1] * pow((double)(h + 1) / (double)n_steps, fmin(power, 1));
+        c->profile[h] = c->profile[n_steps - 1] * sqrt((double)(h + 1) / (double)n_steps);
     }
 }
 

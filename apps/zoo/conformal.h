@@ -9,8 +9,8 @@
  *                         conformal prediction (Barber et al. 2023, section 3), because old errors
  *                         say less
  *   profile s_h           weighted mean of the errors at step h and its neighbours, and not less
- *                         than at the step before; beyond the steps that were seen it goes on with
- *                         the power of h by which it grew over their second half
+ *                         than at the step before; beyond the steps that were seen it grows with
+ *                         the root of h, as the errors of a random walk
  *   ratios                errors over s_h: normalised conformal prediction (Lei et al. 2018,
  *                         section 5.2), so that the steps share their errors
  *   half-width            s_h times the weighted quantile of the ratios; with W the sum of the

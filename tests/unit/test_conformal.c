@@ -59,8 +59,8 @@ static void width_is_the_weighted_quantile(void **state) {
     assert_true(relative_gap(widths[3], 20) < 1e-12); /* more than all: the largest error */
 }
 
-/* All origins have errors proportional to one shape: the band has it too, beyond the steps pooled
- * at its ends, and goes on with the power of its second half. */
+/* All origins have errors proportional to one shape: the band has it too, but for the steps that
+ * are pooled, and goes on with the root of the step. */
 static void profile_of_the_steps(void **state) {
     (void)state;
     enum { ORIGINS = 40, REACH = 16, HORIZON = 64 };
@@ -78,7 +78,7 @@ static void profile_of_the_steps(void **state) {
         assert_true(widths[h] >= widths[h - 1]);
     }
     assert_true(relative_gap(widths[11] / widths[3], sqrt(3)) < 0.1);
-    assert_true(relative_gap(widths[63] / widths[15], 2) < 0.15);
+    assert_true(relative_gap(widths[63] / widths[15], 2) < 1e-12);
 }
 
 /* Errors that shrink with the step do not make the band narrower. */
@@ -92,7 +92,7 @@ static void width_never_shrinks(void **state) {
     double widths[12];
     assert_int_equal(mz_conformal_widths(&ctx, errors, 16, 8, 12, levels, 1, widths), MZ_OK);
     for (int h = 1; h < 12; h++) {
-        assert_true(widths[h] == widths[0]);
+        assert_true(h < 8 ? widths[h] == widths[0] : widths[h] > widths[h - 1]);
     }
 }
 
@@ -102,7 +102,7 @@ static void unknown_and_extreme_errors(void **state) {
     double widths[8];
     const double one[] = {3, NAN, NAN, INFINITY};
     assert_int_equal(mz_conformal_widths(&ctx, one, 1, 4, 4, levels, 2, widths), MZ_OK);
-    assert_true(widths[0] == 3 && widths[4] == 3); /* one step says nothing of growth: its root */
+    assert_true(widths[0] == 3 && widths[4] == 3);
     assert_true(relative_gap(widths[3], 6) < 1e-12);
     const double none[] = {NAN, INFINITY};
     assert_int_equal(mz_conformal_widths(&ctx, none, 2, 1, 1, levels, 2, widths), MZ_ERR_ARG);
