@@ -15,9 +15,10 @@ typedef struct window {
     double *sorted; /* [n_blocks, horizon] scratch */
 } window;
 
-/* Not one more because 0.99 is no binary fraction. */
+/* Not one more because 0.99 is no binary fraction; of the lowest levels the smallest error. */
 static int64_t rank_of(int64_t n, double level) {
-    return (int64_t)ceil((double)(n + 1) * level - 1e-9);
+    const int64_t rank = (int64_t)ceil((double)(n + 1) * level - 1e-9);
+    return rank < 1 ? 1 : rank;
 }
 
 int64_t mz_anomaly_least_errors(double level) {

@@ -53,6 +53,19 @@ static void widths_know_the_past_only(void **state) {
     }
 }
 
+/* However low the level: the band reaches to the smallest of the errors. */
+static void lowest_levels(void **state) {
+    (void)state;
+    const double errors[] = {4, 3, 5};
+    const double levels[] = {5e-324, 1e-300, 1e-11};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        double widths[3];
+        assert_int_equal(mz_anomaly_least_errors(levels[i]), 1);
+        assert_int_equal(mz_anomaly_widths(&ctx, errors, 3, 1, levels[i], widths), MZ_OK);
+        assert_true(isnan(widths[0]) && widths[1] == 4 && widths[2] == 3);
+    }
+}
+
 /* Missing values leave no errors; where a step has too few, its neighbours are taken in. */
 static void missing_values_and_neighbours(void **state) {
     (void)state;
@@ -138,6 +151,7 @@ static void outliers_and_shifts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(least_errors),
+        cmocka_unit_test(lowest_levels),
         cmocka_unit_test(scores),
         cmocka_unit_test_setup_teardown(widths_know_the_past_only, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_values_and_neighbours, setup, teardown),
