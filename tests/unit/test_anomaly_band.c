@@ -151,7 +151,7 @@ static void outliers_and_shifts(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(least_errors),
-        cmocka_unit_test(lowest_levels),
+        cmocka_unit_test_setup_teardown(lowest_levels, setup, teardown),
         cmocka_unit_test(scores),
         cmocka_unit_test_setup_teardown(widths_know_the_past_only, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_values_and_neighbours, setup, teardown),
