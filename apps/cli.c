@@ -71,6 +71,28 @@ void mz_cli_format_double(double value, char out[32]) {
     }
 }
 
+void mz_cli_write_json_numbers(FILE *stream, const double *values, int64_t n) {
+    char number[32];
+    (void)fputc('[', stream);
+    for (int64_t i = 0; i < n; i++) {
+        mz_cli_format_double(values[i], number);
+        (void)fprintf(stream, "%s%s", i > 0 ? "," : "", number);
+    }
+    (void)fputc(']', stream);
+}
+
+void mz_cli_write_csv_field(FILE *stream, const char *text) {
+    if (strpbrk(text, ",\"\r\n") == NULL) {
+        (void)fputs(text, stream);
+        return;
+    }
+    (void)fputc('"', stream);
+    for (; *text != '\0'; text++) {
+        (void)fputs(*text == '"' ? "\"\"" : (char[]){*text, '\0'}, stream);
+    }
+    (void)fputc('"', stream);
+}
+
 /* Bytes of the UTF-8 character at `s`, 0 where it is none (RFC 3629: no overlong forms, no
  * surrogates). */
 static int utf8_length(const unsigned char *s) {
@@ -117,18 +139,6 @@ int mz_cli_terminal_width(FILE *stream) {
     struct winsize size;
     const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
     return is_known ? size.ws_col : 80;
-}
-
-void mz_cli_write_csv_field(FILE *out, const char *text) {
-    if (strpbrk(text, ",\"\r\n") == NULL) {
-        (void)fputs(text, out);
-        return;
-    }
-    (void)fputc('"', out);
-    for (; *text != '\0'; text++) {
-        (void)fputs(*text == '"' ? "\"\"" : (char[]){*text, '\0'}, out);
-    }
-    (void)fputc('"', out);
 }
 
 void mz_cli_write_plain(FILE *stream, const char *text) {

@@ -120,6 +120,9 @@ typedef struct mz_model_places {
 mz_status mz_model_places_open(mz_context *ctx, const char *models_dir, mz_model_places *out);
 void mz_model_places_close(mz_context *ctx, mz_model_places *places);
 
+/* What follows the last slash of `path`. */
+const char *mz_cli_base_name(const char *path);
+
 /* Folder of a model: an existing path, else NAME looked up in the places. `name` NULL: `fallback`,
  * looked up the same way. Errors: MISSING, naming the places searched; NOMEM. *out is released with
  * mz_free. */
@@ -141,8 +144,11 @@ void mz_cli_write_json_string(FILE *stream, const char *text);
 /* Columns of the terminal that the stream writes to; 80 where it is none. */
 int mz_cli_terminal_width(FILE *stream);
 
-/* Writes `text` as a field of CSV (RFC 4180): quoted where it must be, quotes doubled. */
-void mz_cli_write_csv_field(FILE *out, const char *text);
+/* Writes "[1,2.5,null]": numbers as above. */
+void mz_cli_write_json_numbers(FILE *stream, const double *values, int64_t n);
+
+/* Writes `text` as a field of CSV (RFC 4180): in quotes where it must be, quotes doubled. */
+void mz_cli_write_csv_field(FILE *stream, const char *text);
 
 /* Writes `text` for people: control characters become '?', so that a file cannot steer the
  * terminal. */

@@ -91,6 +91,11 @@ static mz_status find_in_places(mz_context *ctx, const char *name, const mz_mode
     return not_found(ctx, name, places);
 }
 
+const char *mz_cli_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
 mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *models_dir,
                             const char *fallback, char **out) {
     mz_model_places places = {0};

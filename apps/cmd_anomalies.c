@@ -1,4 +1,5 @@
 /* moezoo forecast anomalies: values that their series' own past did not let expect. */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,7 +7,7 @@
 #include "apps/anomaly_plot.h"
 #include "apps/anomaly_search.h"
 #include "apps/anomaly_writer.h"
-#include "apps/answer_sink.h"
+#include "apps/answer.h"
 #include "apps/commands.h"
 #include "apps/forecast_setup.h"
 #include "core/profile.h"
@@ -29,7 +30,7 @@ typedef struct job {
     mz_forecast_setup setup;
     mz_anomaly_search search;
     mz_anomaly_writer writer;
-    mz_answer_sink sink;
+    mz_answer answer;
     mz_anomaly_plot plot;
     mz_progress progress;
     int64_t n_failed, n_judged, n_anomalies;
@@ -53,8 +54,9 @@ static mz_status open_job(job *j) {
                                     .level = r->level,
                                     .progress = &j->progress};
     j->plot.ctx = &j->ctx;
-    MZ_TRY(mz_answer_begin(&j->ctx, &j->sink));
-    j->writer = (mz_anomaly_writer){.stream = j->sink.stream,
+    j->answer = (mz_answer){.ctx = &j->ctx, .path = r->output};
+    MZ_TRY(mz_answer_begin(&j->answer));
+    j->writer = (mz_anomaly_writer){.stream = j->answer.stream,
                                     .format = (mz_forecast_format)r->format,
                                     .model = j->setup.model_name,
                                     .level = r->level};
@@ -63,17 +65,26 @@ static mz_status open_job(job *j) {
 }
 
 static void close_job(job *j) {
-    mz_answer_abort(&j->sink);
+    mz_answer_abort(&j->answer);
     mz_anomaly_plot_close(&j->plot);
     mz_forecast_setup_close(&j->setup);
     mz_free(&j->ctx, j->first_error);
     mz_context_close(&j->ctx);
 }
 
+/* A CSV answer has no place for warnings. */
+static void tell_warnings(const job *j, const mz_anomaly_findings *f) {
+    for (int i = 0; i < f->warnings.n && j->request.format == MZ_FORECAST_CSV && !j->quiet; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", f->id, f->warnings.text[i]);
+        (void)fprintf(stderr, "moezoo forecast anomalies: warning: %s\n", text.message);
+    }
+}
+
 static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
     if (f->error == NULL) {
-        MZ_TRY(mz_answer_open(&j->sink, j->request.output));
-        j->writer.stream = j->sink.stream;
+        MZ_TRY(mz_answer_open(&j->answer));
+        j->writer.stream = j->answer.stream;
     } else if (j->n_failed++ == 0) {
         (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", f->id, f->error);
         MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
@@ -81,7 +92,9 @@ static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
     j->n_judged += f->n_judged;
     j->n_anomalies += f->n_anomalies;
     mz_anomaly_writer_item(&j->writer, f);
-    MZ_TRY(mz_answer_flush(&j->sink));
+    mz_answer_check(&j->answer);
+    MZ_TRY(mz_answer_flush(&j->answer));
+    tell_warnings(j, f);
     const bool drawn = j->request.plot != NULL || j->request.show;
     return drawn && f->error == NULL ? mz_anomaly_plot_add(&j->plot, f) : MZ_OK;
 }
@@ -109,7 +122,7 @@ static mz_status judge_series(job *j) {
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
     const int64_t n_series = mz_series_count(j->setup.reader);
-    if (!j->sink.is_open && j->n_failed == n_series) {
+    if (!j->answer.is_open && j->n_failed == n_series) {
         if (n_series > 1) {
             (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
                           "none of the %" PRId64 " series can be judged: %s", n_series,
@@ -120,13 +133,13 @@ static mz_status finish(job *j) {
         }
         return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
     }
-    if (!j->sink.is_open) {
+    if (!j->answer.is_open) {
         return MZ_OK; /* interrupted before anything was ready */
     }
     mz_anomaly_writer_end(&j->writer);
-    MZ_TRY(mz_answer_flush(&j->sink));
+    MZ_TRY(mz_answer_flush(&j->answer));
     MZ_TRY(mz_anomaly_plot_finish(&j->plot, j->request.plot, NULL));
-    MZ_TRY(mz_answer_commit(&j->sink));
+    MZ_TRY(mz_answer_commit(&j->answer));
     return j->request.show ? mz_anomaly_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
@@ -160,6 +173,10 @@ static int work(job *j) {
     mz_status status = open_job(j);
     const double start = mz_now_s();
     if (status == MZ_OK) {
+        if (!j->quiet) {
+            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast_anomalies,
+                                         j->request.in.file);
+        }
         mz_cli_catch_interrupts();
         mz_progress_init(&j->progress, "judging", mz_series_n_values(j->setup.reader),
                          j->quiet || (is_terminal && mz_series_count(j->setup.reader) > 1));
@@ -172,8 +189,9 @@ static int work(job *j) {
     if (status == MZ_OK) {
         return report(j, mz_now_s() - start);
     }
-    return j->sink.is_pipe_closed ? MZ_EXIT_FAILURE
-                                  : mz_cli_fail(&mz_command_forecast_anomalies, &j->ctx.error);
+    return j->answer.write_error == EPIPE
+               ? MZ_EXIT_FAILURE
+               : mz_cli_fail(&mz_command_forecast_anomalies, &j->ctx.error);
 }
 
 /* ---- command line ---- */

@@ -58,14 +58,9 @@ typedef struct job {
 
 /* ---- data ---- */
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 static bool name_has(const char *path, const char *part) {
     const size_t n = strlen(part);
-    for (const char *at = base_name(path); *at != '\0'; at++) {
+    for (const char *at = mz_cli_base_name(path); *at != '\0'; at++) {
         if (strncasecmp(at, part, n) == 0) {
             return true;
         }
@@ -330,7 +325,7 @@ static void print_table(const job *j, double seconds) {
     int model = -1;
     const published *p = find_published(j, &model);
     (void)printf("data       %s: %" PRId64 " columns, test rows %" PRId64 " to %" PRId64 "\n",
-                 base_name(j->request.file), w->n_columns, w->rows.test_begin,
+                 mz_cli_base_name(j->request.file), w->n_columns, w->rows.test_begin,
                  w->rows.test_end - 1);
     (void)printf("model      %s, context %" PRId64 ", horizon %" PRId64 "\n", j->model_name,
                  w->context_len, w->horizon);
@@ -350,7 +345,7 @@ static void print_json(const job *j, double seconds) {
     int model = -1;
     const published *p = find_published(j, &model);
     (void)fputs("{\"file\":", stdout);
-    mz_cli_write_json_string(stdout, base_name(j->request.file));
+    mz_cli_write_json_string(stdout, mz_cli_base_name(j->request.file));
     (void)fputs(",\"model\":", stdout);
     mz_cli_write_json_string(stdout, j->model_name);
     (void)printf(",\"protocol\":\"ett\",\"context\":%" PRId64 ",\"horizon\":%" PRId64

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/answer.h"
 #include "apps/commands.h"
 #include "apps/forecast_batch.h"
 #include "apps/forecast_plot.h"
@@ -21,86 +22,26 @@ typedef struct request {
     const char *output, *level, *quantile_list, *plot;
     int64_t seed;
     int format;
-    bool json, nonnegative, round, show;
+    bool json, nonnegative, round, baselines, show;
     mz_forecast_quantiles quantiles;
 } request;
-
-/* Where the answer goes. Until the first forecast exists it waits in memory: an input without any
- * leaves no trace. */
-typedef struct sink {
-    mz_forecast_writer writer;
-    mz_output output;
-    bool opened;
-    char *waiting; /* owned by the writer's stream while not opened */
-    size_t waiting_bytes;
-    int write_error; /* errno of the first write that failed */
-} sink;
 
 typedef struct job {
     mz_context ctx;
     request request;
     bool quiet;
     mz_forecast_setup setup;
-    sink sink;
+    mz_answer answer;
+    mz_forecast_writer writer;
     int64_t n_failed, n_values;
     char *first_error; /* of a series */
     mz_progress progress;
     mz_forecast_plot plot;
 } job;
 
-/* ---- sink ---- */
-
-static mz_status sink_begin(job *j) {
-    sink *s = &j->sink;
-    s->writer.stream = open_memstream(&s->waiting, &s->waiting_bytes);
-    if (s->writer.stream == NULL) {
-        return mz_fail(&j->ctx.error, MZ_ERR_NOMEM, "answer: out of memory");
-    }
-    mz_forecast_writer_begin(&s->writer);
-    return MZ_OK;
-}
-
-static mz_status sink_open(job *j) {
-    sink *s = &j->sink;
-    if (fclose(s->writer.stream) != 0) {
-        s->writer.stream = NULL;
-        return mz_fail(&j->ctx.error, MZ_ERR_NOMEM, "answer: out of memory");
-    }
-    s->writer.stream = NULL;
-    MZ_TRY(mz_output_open(&j->ctx, j->request.output, &s->output));
-    s->opened = true;
-    s->writer.stream = s->output.stream;
-    (void)fwrite(s->waiting, 1, s->waiting_bytes, s->writer.stream);
-    return MZ_OK;
-}
-
-static void sink_abort(job *j) {
-    sink *s = &j->sink;
-    if (s->opened) {
-        mz_output_abort(&j->ctx, &s->output);
-    } else if (s->writer.stream != NULL) {
-        (void)fclose(s->writer.stream);
-    }
-    free(s->waiting);
-    *s = (sink){0};
-}
-
-/* Sends what is written so far on its way, so that a reader of the pipe sees it and a full disk
- * stops the work. */
-static mz_status sink_flush(job *j) {
-    sink *s = &j->sink;
-    if (!s->opened ||
-        (s->write_error == 0 && fflush(s->writer.stream) == 0 && ferror(s->writer.stream) == 0)) {
-        return MZ_OK;
-    }
-    s->write_error = s->write_error != 0 ? s->write_error : errno;
-    return mz_fail(&j->ctx.error, MZ_ERR_IO, "%s: %s", s->output.shown, strerror(s->write_error));
-}
-
-static mz_status sink_write(job *j, const mz_forecast_entry *e) {
-    sink *s = &j->sink;
-    if (e->error == NULL && !s->opened) {
-        MZ_TRY(sink_open(j));
+static mz_status write_entry(job *j, const mz_forecast_entry *e) {
+    if (e->error == NULL) {
+        MZ_TRY(mz_answer_open(&j->answer));
     }
     const mz_forecast_answer answer = {
         .id = e->id,
@@ -109,6 +50,8 @@ static mz_status sink_write(job *j, const mz_forecast_entry *e) {
         .n_observed = e->n_observed,
         .forecast = e->forecast,
         .quantiles = e->quantiles,
+        .baselines = e->baselines,
+        .season = e->season,
         .warnings = &e->warnings,
         .error = e->error,
         .last_stamp = e->stamps != NULL ? &e->stamps[e->n_values - 1] : NULL,
@@ -116,10 +59,9 @@ static mz_status sink_write(job *j, const mz_forecast_entry *e) {
         .form = &e->form,
         .frequency = &e->frequency,
     };
-    mz_forecast_writer_item(&s->writer, &answer);
-    if (s->opened && s->write_error == 0 && ferror(s->writer.stream) != 0) {
-        s->write_error = errno != 0 ? errno : EIO;
-    }
+    j->writer.stream = j->answer.stream;
+    mz_forecast_writer_item(&j->writer, &answer);
+    mz_answer_check(&j->answer);
     return MZ_OK;
 }
 
@@ -135,36 +77,35 @@ static mz_status open_job(job *j) {
     batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
     batch->nonnegative = r->nonnegative;
     batch->round = r->round;
-    j->sink.writer = (mz_forecast_writer){
+    batch->baselines = r->baselines;
+    batch->season = r->baselines ? r->in.season : batch->season;
+    j->writer = (mz_forecast_writer){
         .format = (mz_forecast_format)r->format,
         .model = j->setup.model_name,
         .horizon = r->in.horizon,
         .quantiles = batch->quantiles,
+        .baselines = r->baselines,
         .pictures = mz_series_count(j->setup.reader) <= FEW_SERIES && !r->show,
         .has_dates = mz_series_has_dates(j->setup.reader),
         .overshoot = r->in.overshoot,
     };
-    j->sink.writer.n_notes = mz_series_notes(j->setup.reader, &j->sink.writer.notes);
+    j->writer.n_notes = mz_series_notes(j->setup.reader, &j->writer.notes);
     j->plot =
         (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
-    return sink_begin(j);
+    j->answer.ctx = &j->ctx;
+    j->answer.path = r->output;
+    MZ_TRY(mz_answer_begin(&j->answer));
+    j->writer.stream = j->answer.stream;
+    mz_forecast_writer_begin(&j->writer);
+    return MZ_OK;
 }
 
 static void close_job(job *j) {
-    sink_abort(j);
+    mz_answer_abort(&j->answer);
     mz_forecast_plot_close(&j->plot);
     mz_forecast_setup_close(&j->setup);
     mz_free(&j->ctx, j->first_error);
     mz_context_close(&j->ctx);
-}
-
-/* About the whole input; JSON lines and CSV have no place for it. */
-static void tell_notes(const job *j) {
-    for (int i = 0; i < j->sink.writer.n_notes && !j->quiet; i++) {
-        mz_error text;
-        (void)mz_fail(&text, MZ_ERR_ARG, "%s: %s", j->request.in.file, j->sink.writer.notes[i]);
-        (void)fprintf(stderr, "moezoo forecast: warning: %s\n", text.message);
-    }
 }
 
 /* A CSV answer has no place for warnings. */
@@ -184,14 +125,14 @@ static mz_status write_batch(job *j) {
             MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
         }
         j->n_values += e->n_observed;
-        MZ_TRY(sink_write(j, e));
+        MZ_TRY(write_entry(j, e));
         if (e->error == NULL && (j->request.plot != NULL || j->request.show)) {
-            MZ_TRY(mz_forecast_plot_add(&j->plot, e, NULL));
+            MZ_TRY(mz_forecast_plot_add(&j->plot, e));
         }
         tell_warnings(j, e);
     }
-    mz_progress_update(&j->progress, j->sink.writer.n_written);
-    return sink_flush(j);
+    mz_progress_update(&j->progress, j->writer.n_written);
+    return mz_answer_flush(&j->answer);
 }
 
 static mz_status next_series(void *self, mz_series *out, bool *end) {
@@ -213,9 +154,8 @@ static mz_status run_batches(job *j) {
 
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
-    sink *s = &j->sink;
     const int64_t n_series = mz_series_count(j->setup.reader);
-    if (!s->opened && j->n_failed == n_series) {
+    if (!j->answer.is_open && j->n_failed == n_series) {
         if (n_series > 1) {
             (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
                           "none of the %" PRId64 " series can be forecast: %s", n_series,
@@ -225,15 +165,13 @@ static mz_status finish(job *j) {
         }
         return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
     }
-    if (!s->opened) {
+    if (!j->answer.is_open) {
         return MZ_OK; /* interrupted before anything was ready */
     }
-    mz_forecast_writer_end(&s->writer);
-    MZ_TRY(sink_flush(j));
+    mz_forecast_writer_end(&j->writer);
+    MZ_TRY(mz_answer_flush(&j->answer));
     MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.plot, NULL));
-    s->opened = false;
-    s->writer.stream = NULL;
-    MZ_TRY(mz_output_commit(&j->ctx, &s->output));
+    MZ_TRY(mz_answer_commit(&j->answer));
     return j->request.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
@@ -269,40 +207,26 @@ static int work(job *j) {
         /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end
          * at once. */
         mz_cli_catch_interrupts();
-        tell_notes(j);
+        if (!j->quiet) {
+            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast, j->request.in.file);
+        }
         mz_progress_init(&j->progress, "forecasting", mz_series_count(j->setup.reader),
                          j->quiet || answer_shows);
         status = run_batches(j);
         mz_progress_finish(&j->progress);
     }
-    const int64_t n_written = j->sink.opened ? j->sink.writer.n_written : 0;
+    const int64_t n_written = j->answer.is_open ? j->writer.n_written : 0;
     if (status == MZ_OK) {
         status = finish(j);
     }
     if (status == MZ_OK) {
         return report(j, n_written, mz_now_s() - start);
     }
-    return j->sink.write_error == EPIPE ? MZ_EXIT_FAILURE
-                                        : mz_cli_fail(&mz_command_forecast, &j->ctx.error);
+    return j->answer.write_error == EPIPE ? MZ_EXIT_FAILURE
+                                          : mz_cli_fail(&mz_command_forecast, &j->ctx.error);
 }
 
 /* ---- command line ---- */
-
-static int check_quantiles(request *r) {
-    mz_error err;
-    mz_status status = MZ_OK;
-    if (r->level != NULL && r->quantile_list != NULL) {
-        return mz_cli_usage_error(&mz_command_forecast,
-                                  "--level and --quantiles both say which bands; give one");
-    }
-    if (r->level != NULL) {
-        status = mz_forecast_quantiles_of_levels(r->level, &r->quantiles, &err);
-    } else if (r->quantile_list != NULL) {
-        status = mz_forecast_quantiles_of_list(r->quantile_list, &r->quantiles, &err);
-    }
-    return status == MZ_OK ? MZ_EXIT_OK
-                           : mz_cli_usage_error(&mz_command_forecast, "%s", err.message);
-}
 
 static int check_request(request *r, int n_positionals) {
     const mz_command *c = &mz_command_forecast;
@@ -322,7 +246,7 @@ static int check_request(request *r, int n_positionals) {
         return mz_cli_usage_error(
             c, "--show draws on standard output, where the answer goes; give -o FILE too");
     }
-    return check_quantiles(r);
+    return mz_forecast_bands_check(c, r->level, r->quantile_list, &r->quantiles);
 }
 
 static bool parse_request(int argc, char **argv, request *r, mz_common_options *common,
@@ -336,6 +260,9 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
          NULL, &r->nonnegative},
         {"round", 0, MZ_OPTION_FLAG, NULL, "round the answer to whole numbers", 0, 0, NULL,
          &r->round},
+        {"baselines", 0, MZ_OPTION_FLAG, NULL,
+         "show naive, seasonal naive, drift, damped trend and Theta beside the model", 0, 0, NULL,
+         &r->baselines},
         {"plot", 0, MZ_OPTION_STRING, "FILE",
          "draw history, forecast and bands: .svg, .png or .pdf", 0, 0, NULL, &r->plot},
         {"show", 0, MZ_OPTION_FLAG, NULL, "draw them on the terminal", 0, 0, NULL, &r->show},
@@ -368,6 +295,7 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
 /* Of a first word that names one; a file of that name is "./NAME". */
 static const mz_command *find_sub_command(const char *word) {
     static const mz_command *const commands[] = {&mz_command_forecast_evaluate,
+                                                 &mz_command_forecast_backtest,
                                                  &mz_command_forecast_anomalies};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(word, strrchr(commands[i]->name, ' ') + 1) == 0) {
@@ -405,6 +333,7 @@ const mz_command mz_command_forecast = {
         "  moezoo forecast sales.csv -n 12 --level 80,95 --plot forecast.png --show\n"
         "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
         "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
+        "  moezoo forecast backtest --help        scores on a file's own past, beside baselines\n"
         "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n"
         "  moezoo forecast anomalies --help       values that the past did not let expect\n",
     .run = run,

@@ -8,11 +8,14 @@
 #include <stdarg.h>
 #include <string.h>
 
+enum { MAX_KEPT_VALUES = 1 << 23 }; /* of a batch, above which it is full */
+
 static void release_entry(mz_context *ctx, mz_forecast_entry *e) {
     mz_free(ctx, e->id);
     mz_free(ctx, e->values);
     mz_free(ctx, e->forecast);
     mz_free(ctx, e->quantiles);
+    mz_free(ctx, e->baselines);
     mz_free(ctx, e->future);
     mz_free(ctx, e->stamps);
     mz_free(ctx, e->future_stamps);
@@ -98,7 +101,8 @@ static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int
 static int64_t n_wanted(const mz_forecast_batch *b, int64_t n_context, int64_t n_values) {
     const int64_t past = b->quantiles != NULL ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
     /* Measures of a held-out future are scaled by the whole past. */
-    return n_context + past < n_values && !b->hold_out ? n_context + past : n_values;
+    const bool is_part = n_context + past < n_values && !b->hold_out && !b->baselines;
+    return is_part ? n_context + past : n_values;
 }
 
 /* Copies what the model will use. */
@@ -108,6 +112,7 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
     void *values = NULL;
     void *forecast = NULL;
     void *quantiles = NULL;
+    void *baselines = NULL;
     MZ_TRY(mz_calloc(b->ctx, (size_t)n, sizeof(double), "series", &values));
     e->values = values;
     e->n_values = n;
@@ -119,6 +124,11 @@ static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_f
         const size_t n_quantiles = (size_t)b->quantiles->n * (size_t)b->options.horizon;
         MZ_TRY(mz_calloc(b->ctx, n_quantiles, sizeof(double), "quantiles", &quantiles));
         e->quantiles = quantiles;
+    }
+    if (b->baselines) {
+        const size_t n_baselines = MZ_BASELINE_COUNT * (size_t)b->options.horizon;
+        MZ_TRY(mz_calloc(b->ctx, n_baselines, sizeof(double), "baselines", &baselines));
+        e->baselines = baselines;
     }
     return MZ_OK;
 }
@@ -241,7 +251,11 @@ static int collect_items(mz_forecast_batch *b, int n_entries) {
 }
 
 mz_status mz_forecast_batch_next(mz_forecast_batch *b, const mz_forecast_source *source) {
+    int64_t n_kept = 0;
     drop_ready(b);
+    for (int i = 0; i < b->n_entries; i++) {
+        n_kept += b->entries[i].n_values;
+    }
     while (b->n_entries < MZ_FORECAST_BATCH) {
         mz_series series;
         bool end = false;
@@ -250,6 +264,10 @@ mz_status mz_forecast_batch_next(mz_forecast_batch *b, const mz_forecast_source 
             break;
         }
         MZ_TRY(read_entry(b, &series, &b->entries[b->n_entries++]));
+        n_kept += b->entries[b->n_entries - 1].n_values;
+        if (n_kept > MAX_KEPT_VALUES) {
+            break;
+        }
         const int n_items = collect_items(b, b->n_entries);
         if (n_items > 1 &&
             mz_forecaster_batch_size(b->forecaster, &b->options, b->items, n_items) < n_items) {
@@ -331,6 +349,16 @@ static mz_status run_batch(mz_forecast_batch *b) {
     return MZ_OK;
 }
 
+static mz_status run_baselines(mz_forecast_batch *b, const mz_forecast_entry *e) {
+    const int64_t horizon = b->options.horizon;
+    for (int i = 0; i < MZ_BASELINE_COUNT; i++) {
+        MZ_TRY(mz_baseline_forecast(b->ctx, (mz_baseline)i, e->values, e->n_values,
+                                    e->season > 0 ? e->season : 1, horizon,
+                                    e->baselines + i * horizon));
+    }
+    return MZ_OK;
+}
+
 /* In place, so that every form of the answer shows the same numbers. */
 static void finish_values(const mz_forecast_batch *b, double *values, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
@@ -350,6 +378,7 @@ mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
             finish_values(b, b->entries[i].forecast, horizon);
             finish_values(b, b->entries[i].quantiles,
                           b->quantiles != NULL ? b->quantiles->n * horizon : 0);
+            MZ_TRY(b->baselines ? run_baselines(b, &b->entries[i]) : MZ_OK);
         }
     }
     return MZ_OK;

@@ -7,6 +7,7 @@
 
 #include "apps/forecast_quantiles.h"
 #include "apps/forecast_writer.h"
+#include "apps/zoo/baselines.h"
 #include "apps/zoo/forecaster.h"
 #include "encoders/series/series.h"
 
@@ -21,6 +22,7 @@ typedef struct mz_forecast_entry {
     int64_t n_observed;      /* values of the whole series after its gaps were filled */
     double *forecast;        /* [horizon] */
     double *quantiles;       /* [quantiles->n, horizon]; NULL: none wanted */
+    double *baselines;       /* [MZ_BASELINE_COUNT, horizon]; NULL: none wanted */
     double *future;          /* [horizon] what was held out; NaN where missing; NULL: nothing was */
     mz_stamp *stamps;        /* [n_values] of the values; NULL: no dates */
     mz_stamp *future_stamps; /* [horizon] of the forecast; NULL: no dates, or they are not known */
@@ -42,7 +44,8 @@ typedef struct mz_forecast_batch {
     int64_t season;                         /* MZ_SEASON_AUTO, MZ_SEASON_UNUSED or its points */
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool nonnegative, round;                /* what is done to every value of an answer */
-    bool hold_out; /* the last `horizon` values of each series are the future, not the past */
+    bool baselines; /* forecast by these too, from the whole past of each series */
+    bool hold_out;  /* the last `horizon` values of each series are the future, not the past */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */
     int n_ready;   /* of these belong to this batch; one more may wait for the next */

@@ -15,7 +15,7 @@ void mz_forecast_plot_close(mz_forecast_plot *plot) {
 /* What a panel owns, in one allocation: bands and lines first, then numbers, then text. */
 typedef struct store {
     mz_plot_band bands[MZ_MAX_QUANTILES];
-    mz_plot_baseline lines[MZ_MAX_QUANTILES];
+    mz_plot_baseline lines[MZ_BASELINE_COUNT];
     double numbers[];
 } store;
 
@@ -58,13 +58,12 @@ static int add_bands(const mz_forecast_quantiles *q, const double *values, int64
     return n;
 }
 
-mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *e,
-                               const mz_forecast_lines *lines) {
+mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *e) {
     const int64_t horizon = plot->horizon;
     const int64_t most = 3 * horizon + 64;
     const int64_t n_history = e->n_values < most ? e->n_values : most;
     const int n_quantiles = plot->quantiles != NULL ? plot->quantiles->n : 0;
-    const int n_lines = lines != NULL ? lines->n : 0;
+    const int n_lines = e->baselines != NULL ? MZ_BASELINE_COUNT : 0;
     const size_t n_numbers = (size_t)(n_history + horizon * (2 + n_quantiles + n_lines));
     const size_t n_times = e->future_stamps != NULL ? (size_t)(n_history + horizon) : 0;
     const char *name = e->value_name != NULL ? e->value_name : e->id;
@@ -109,13 +108,27 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
         p->bands = s->bands;
     }
     for (int i = 0; i < n_lines; i++) {
-        s->lines[i] = (mz_plot_baseline){.name = lines->names[i],
-                                         .values = copy(&at, lines->values[i], horizon)};
+        s->lines[i] = (mz_plot_baseline){.name = mz_baseline_name((mz_baseline)i),
+                                         .values = copy(&at, e->baselines + i * horizon, horizon)};
     }
     p->baselines = s->lines;
     p->n_baselines = n_lines;
     plot->memory[plot->n_panels++] = memory;
     return MZ_OK;
+}
+
+void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep) {
+    for (int i = 0; i < plot->n_panels; i++) {
+        mz_plot_panel *p = &plot->panels[i];
+        store *s = plot->memory[i];
+        int n = 0;
+        for (int b = 0; b < p->n_baselines; b++) {
+            if (keep[b]) {
+                s->lines[n++] = s->lines[b];
+            }
+        }
+        p->n_baselines = n;
+    }
 }
 
 mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream) {

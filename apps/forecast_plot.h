@@ -5,13 +5,6 @@
 #include "apps/forecast_batch.h"
 #include "apps/plot.h"
 
-/* Other lines of a panel, copied. */
-typedef struct mz_forecast_lines {
-    const char *const *names;    /* [n], static storage */
-    const double *const *values; /* [n] of [horizon] */
-    int n;
-} mz_forecast_lines;
-
 /* All zero but the first four before the first series. One thread. */
 typedef struct mz_forecast_plot {
     mz_context *ctx;
@@ -27,10 +20,12 @@ typedef struct mz_forecast_plot {
 void mz_forecast_plot_close(mz_forecast_plot *plot);
 
 /* Copies what a panel shows of an entry that has a forecast: the newest values (three horizons and
- * 64), forecast, bands, held-out future, other lines (NULL: none). Beyond MZ_PLOT_MAX_PANELS it is
- * only counted. Errors: NOMEM. */
-mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *entry,
-                               const mz_forecast_lines *lines);
+ * 64), forecast, bands, baselines, held-out future. Beyond MZ_PLOT_MAX_PANELS it is only counted.
+ * Errors: NOMEM. */
+mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *entry);
+
+/* Takes out of every panel the baselines that are not to be kept; keep [MZ_BASELINE_COUNT]. */
+void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep);
 
 /* What stands in brackets at the end of a name: "load (MW)", "sales [USD]". Returns its first byte
  * and its length, or NULL. */

@@ -103,6 +103,22 @@ int mz_forecast_inputs_check(const mz_command *command, mz_forecast_inputs *in, 
     return check_layout(command, in);
 }
 
+int mz_forecast_bands_check(const mz_command *command, const char *level, const char *list,
+                            mz_forecast_quantiles *out) {
+    mz_error err;
+    mz_status status = MZ_OK;
+    if (level != NULL && list != NULL) {
+        return mz_cli_usage_error(command,
+                                  "--level and --quantiles both say which bands; give one");
+    }
+    if (level != NULL) {
+        status = mz_forecast_quantiles_of_levels(level, out, &err);
+    } else if (list != NULL) {
+        status = mz_forecast_quantiles_of_list(list, out, &err);
+    }
+    return status == MZ_OK ? MZ_EXIT_OK : mz_cli_usage_error(command, "%s", err.message);
+}
+
 mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
                                  mz_forecast_setup *out) {
     const mz_series_options series = {.columns = in->columns,
@@ -130,6 +146,17 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
     out->batch->season =
         in->missing == MZ_MISSING_SEASONAL || in->season > 0 ? in->season : MZ_SEASON_UNUSED;
     return mz_zoo_load_forecaster(ctx, out->model_dir, &load, &out->batch->forecaster);
+}
+
+void mz_forecast_setup_tell_notes(const mz_forecast_setup *s, const mz_command *command,
+                                  const char *file) {
+    const char *const *notes = NULL;
+    const int n = mz_series_notes(s->reader, &notes);
+    for (int i = 0; i < n; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "%s: %s", file, notes[i]);
+        (void)fprintf(stderr, "moezoo %s: warning: %s\n", command->name, text.message);
+    }
 }
 
 void mz_forecast_setup_close(mz_forecast_setup *s) {

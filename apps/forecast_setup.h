@@ -27,6 +27,11 @@ int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
  * code. */
 int mz_forecast_inputs_check(const mz_command *command, mz_forecast_inputs *in, int n_positionals);
 
+/* What --level and --quantiles (NULL: not given) ask for; complains where they are wrong. Returns
+ * an exit code. */
+int mz_forecast_bands_check(const mz_command *command, const char *level, const char *list,
+                            mz_forecast_quantiles *out);
+
 /* All zero before mz_forecast_setup_open; one thread. */
 typedef struct mz_forecast_setup {
     mz_context *ctx;
@@ -40,6 +45,10 @@ typedef struct mz_forecast_setup {
  * finding the model and of loading it. */
 mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *inputs,
                                  mz_forecast_setup *out);
+/* Warnings about the whole input, a line each on stderr. */
+void mz_forecast_setup_tell_notes(const mz_forecast_setup *setup, const mz_command *command,
+                                  const char *file);
+
 void mz_forecast_setup_close(mz_forecast_setup *setup);
 
 #endif

@@ -5,20 +5,11 @@
 #include <string.h>
 
 #include "apps/cli.h"
+#include "apps/zoo/baselines.h"
 
 enum { PICTURE_HISTORY = 40, PICTURE_FORECAST = 24 };
 
 /* ---- JSON ---- */
-
-static void json_numbers(FILE *out, const double *values, int64_t n) {
-    char number[32];
-    (void)fputc('[', out);
-    for (int64_t i = 0; i < n; i++) {
-        mz_cli_format_double(values[i], number);
-        (void)fprintf(out, "%s%s", i > 0 ? "," : "", number);
-    }
-    (void)fputc(']', out);
-}
 
 static void json_texts(FILE *out, const char *const *texts, int n) {
     (void)fputc('[', out);
@@ -44,6 +35,18 @@ static void json_dates(const mz_forecast_writer *w, const mz_forecast_answer *a)
     (void)fputc(']', out);
 }
 
+static void json_baselines(const mz_forecast_writer *w, const mz_forecast_answer *a) {
+    FILE *out = w->stream;
+    for (int b = 0; a->baselines != NULL && b < MZ_BASELINE_COUNT; b++) {
+        if (b == 0) {
+            (void)fprintf(out, ",\"season\":%" PRId64 ",\"baselines\":{", a->season);
+        }
+        (void)fprintf(out, "%s\"%s\":", b > 0 ? "," : "", mz_baseline_key((mz_baseline)b));
+        mz_cli_write_json_numbers(out, a->baselines + b * w->horizon, w->horizon);
+    }
+    (void)fputs(a->baselines != NULL ? "}" : "", out);
+}
+
 static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
     FILE *out = w->stream;
     (void)fputs("{\"id\":", out);
@@ -56,13 +59,15 @@ static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) 
     }
     json_dates(w, a);
     (void)fputs(",\"forecast\":", out);
-    json_numbers(out, a->forecast, w->horizon);
+    mz_cli_write_json_numbers(out, a->forecast, w->horizon);
     for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
         (void)fprintf(out, "%s\"%s\":", i == 0 ? ",\"quantiles\":{" : ",",
                       w->quantiles->items[i].name);
-        json_numbers(out, a->quantiles + i * w->horizon, w->horizon);
+        mz_cli_write_json_numbers(out, a->quantiles + i * w->horizon, w->horizon);
     }
-    (void)fputs(w->quantiles != NULL ? "},\"warnings\":[" : ",\"warnings\":[", out);
+    (void)fputs(w->quantiles != NULL ? "}" : "", out);
+    json_baselines(w, a);
+    (void)fputs(",\"warnings\":[", out);
     for (int i = 0; i < a->warnings->n; i++) {
         (void)fputs(i > 0 ? "," : "", out);
         mz_cli_write_json_string(out, a->warnings->text[i]);
@@ -76,6 +81,9 @@ static void csv_header(const mz_forecast_writer *w) {
     (void)fputs(w->has_dates ? "id,step,timestamp,forecast" : "id,step,forecast", w->stream);
     for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
         (void)fprintf(w->stream, ",%s", w->quantiles->items[i].column);
+    }
+    for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
+        (void)fprintf(w->stream, ",%s", mz_baseline_key((mz_baseline)b));
     }
     (void)fputc('\n', w->stream);
 }
@@ -96,6 +104,10 @@ static void csv_item(const mz_forecast_writer *w, const mz_forecast_answer *a) {
         (void)fputs(number, out);
         for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
             mz_cli_format_double(a->quantiles[i * w->horizon + h], number);
+            (void)fprintf(out, ",%s", number);
+        }
+        for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
+            mz_cli_format_double(a->baselines[b * w->horizon + h], number);
             (void)fprintf(out, ",%s", number);
         }
         (void)fputc('\n', out);
@@ -189,6 +201,9 @@ static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *
     for (int i = 0; i < n; i++) {
         (void)fprintf(out, "  %16s", w->quantiles->items[i].column);
     }
+    for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
+        (void)fprintf(out, "  %16s", mz_baseline_name((mz_baseline)b));
+    }
     (void)fputc('\n', out);
     for (int64_t h = 0; h < w->horizon; h++) {
         (void)fprintf(out, "%8" PRId64, h + 1);
@@ -198,6 +213,9 @@ static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *
         table_number(out, a->forecast[h], decimals);
         for (int i = 0; i < n; i++) {
             table_number(out, a->quantiles[i * w->horizon + h], decimals);
+        }
+        for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
+            table_number(out, a->baselines[b * w->horizon + h], decimals);
         }
         (void)fputc('\n', out);
     }
@@ -219,6 +237,9 @@ static void table_item(const mz_forecast_writer *w, const mz_forecast_answer *a)
         char frequency[MZ_FREQUENCY_BYTES];
         (void)fprintf(out, " to %s, %s", mz_stamp_format(a->form, *a->last_stamp, date),
                       mz_frequency_name(a->frequency, frequency));
+    }
+    if (a->baselines != NULL) {
+        (void)fprintf(out, ", season %" PRId64, a->season);
     }
     (void)fputs(")\n", out);
     for (int i = 0; i < a->warnings->n; i++) {

@@ -10,7 +10,8 @@
  * for a series that could not be forecast. Numbers read back to the same double. Where the dates of
  * the forecast are known an item has "start": DATE, the first of them, and "timestamps": [N dates],
  * written as the input writes its own. With quantiles it has "quantiles": {"0.1": [N numbers], ...}
- * too, and csv and table a column for each.
+ * too, with baselines "season": N and "baselines": {"naive": [N numbers], ...}; csv and table have
+ * a column for each.
  */
 #ifndef MZ_APPS_FORECAST_WRITER_H
 #define MZ_APPS_FORECAST_WRITER_H
@@ -46,6 +47,8 @@ typedef struct mz_forecast_answer {
     int64_t n_observed;      /* values of the series */
     const double *forecast;  /* [horizon] */
     const double *quantiles; /* [quantiles->n, horizon] */
+    const double *baselines; /* [MZ_BASELINE_COUNT, horizon]; NULL: none */
+    int64_t season;          /* of these */
     const mz_warnings *warnings;
     const char *error;          /* NULL: there is a forecast */
     const mz_stamp *last_stamp; /* of the history; NULL: no dates */
@@ -61,6 +64,7 @@ typedef struct mz_forecast_writer {
     const char *model;
     int64_t horizon;
     const mz_forecast_quantiles *quantiles; /* NULL: none */
+    bool baselines;                         /* every answer has them */
     bool pictures;                          /* a table draws history and forecast as one line */
     bool has_dates;                         /* of some series at least */
     bool overshoot;                         /* label it */

@@ -14,6 +14,10 @@ const char *mz_baseline_name(mz_baseline baseline) {
     return names[baseline];
 }
 
+const char *mz_baseline_key(mz_baseline baseline) {
+    return baseline == MZ_BASELINE_SEASONAL_NAIVE ? "seasonal_naive" : mz_baseline_name(baseline);
+}
+
 static void naive(const double *values, int64_t n, int64_t horizon, double *out) {
     for (int64_t h = 0; h < horizon; h++) {
         out[h] = values[n - 1];

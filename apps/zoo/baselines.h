@@ -3,11 +3,14 @@
  * naive            the last value
  * seasonal naive   the value one season ago; naive where the series is not longer than a season
  * drift            the line through the first and the last value
- * damped           ETS(A,Ad,N) on the seasonally adjusted series: simple exponential smoothing with
- * a damped trend (Gardner and McKenzie 1985; Hyndman et al. 2008, section 2.5), all parameters by
- * least squares of the one-step errors theta            standard Theta (Assimakopoulos and
- * Nikolopoulos 2000) in the state-space form of Fiorucci et al. 2016 (STM), on the seasonally
- * adjusted series
+ * damped           ETS(A,Ad,N) on the seasonally adjusted series, smoothing with a damped trend
+ *                  (Gardner and McKenzie 1985; Hyndman et al. 2008, section 2.5): alpha 0.0001 to
+ *                  0.9999, beta 0.0001 to 0.2 and below alpha, phi 0.8 to 0.98 by least squares of
+ *                  the one-step errors; level and trend before the first value from the line
+ *                  through the first ten
+ * theta            standard Theta (Assimakopoulos and Nikolopoulos 2000) in the state-space form of
+ *                  Fiorucci et al. 2016 (STM), on the seasonally adjusted series; level and alpha
+ *                  0.1 to 0.99 by least squares of the one-step errors but the first three
  *
  * Seasonal adjustment as in the M competitions: where the autocorrelation at lag `season` is
  * significant at 90 %, a classical decomposition is taken out first, multiplicative where all
@@ -32,8 +35,9 @@ typedef enum mz_baseline {
     MZ_BASELINE_COUNT
 } mz_baseline;
 
-/* "naive", "seasonal naive", ... */
+/* "naive", "seasonal naive", ...; and the same as a key: "seasonal_naive". */
 const char *mz_baseline_name(mz_baseline baseline);
+const char *mz_baseline_key(mz_baseline baseline);
 
 /* Forecasts `horizon` values into `out`.
  *   values  [n_values] finite, oldest first, at least one

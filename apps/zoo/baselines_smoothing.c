@@ -27,9 +27,8 @@ static line fit_line(const double *x, int64_t n) {
     return (line){.a = sum / m - (m + 1) / 2 * b, .b = b};
 }
 
-/* What the line adds to the forecast after t values. */
-static double line_part(line l, double alpha, double t) {
-    const double left = pow(1 - alpha, t);
+/* What the line adds to the forecast after t values; left = (1 - alpha)^t. */
+static double line_part(line l, double alpha, double left) {
     return LINE_WEIGHT * (l.a * left + l.b * (1 - left * (1 - alpha)) / alpha);
 }
 
@@ -37,12 +36,12 @@ static double line_part(line l, double alpha, double t) {
  * it, so that least squares gives it. */
 static double theta_error(const double *x, int64_t n, line l, double alpha, double *level) {
     double smoothed = 0; /* of the level, with initial level 0 */
-    double weight = 1;   /* of the initial level in it */
+    double weight = 1;   /* of the initial level in it, (1 - alpha)^t */
     double ww = 0;
     double we = 0;
     double ee = 0;
     for (int64_t t = 0; t < n; t++) {
-        const double e = x[t] - smoothed - line_part(l, alpha, (double)t);
+        const double e = x[t] - smoothed - line_part(l, alpha, weight);
         if (t >= THETA_SKIPPED) {
             ww += weight * weight;
             we += weight * e;
@@ -85,7 +84,7 @@ void mz_theta_forecast(const double *x, int64_t n, int64_t horizon, double *out)
         level = alpha * x[t] + (1 - alpha) * level;
     }
     for (int64_t h = 0; h < horizon; h++) {
-        out[h] = level + line_part(l, alpha, (double)(n + h));
+        out[h] = level + line_part(l, alpha, pow(1 - alpha, (double)(n + h)));
         level = alpha * out[h] + (1 - alpha) * level;
     }
 }
@@ -128,15 +127,19 @@ static double damped_error(const double *x, int64_t n, const damped *p) {
     return sum;
 }
 
-/* Steps halve around the best of a coarse grid, one parameter at a time. */
+/* Steps halve around the best of a coarse grid, one parameter at a time. The trend's share stays
+ * below 0.2, as in statsforecast: a larger one fits the past better and the future worse (M3, MASE
+ * without and with the bound: yearly 2.95 and 2.67, quarterly 1.167 and 1.131, monthly 0.882
+ * and 0.875, other 1.799 and 1.803). */
 static damped fit_damped(const double *x, int64_t n) {
     const double low[3] = {1e-4, 1e-4, 0.8};
-    const double high[3] = {0.9999, 0.9999, 0.98};
+    const double high[3] = {0.9999, 0.2, 0.98};
     double best = INFINITY;
     double p[3] = {0.5, 0.1, 0.9};
     for (int i = 0; i < 7 * 5 * 3; i++) {
         const double alpha = 0.02 + 0.16 * (i % 7);
-        const damped d = {alpha, alpha * 0.24 * (i / 7 % 5) + 1e-4, 0.8 + 0.09 * (i / 35)};
+        const damped d = {alpha, fmin(alpha, 0.2) * 0.24 * (i / 7 % 5) + 1e-4,
+                          0.8 + 0.09 * (i / 35)};
         const double error = damped_error(x, n, &d);
         if (error < best) {
             best = error;

@@ -48,10 +48,16 @@ static void add_quantiles(mz_series_scores *s, const mz_forecast_outcome *o) {
         const double high = o->quantiles[(o->n_quantiles - 1) * o->horizon + h];
         const double loss = pinball_of(o, h) / o->n_quantiles;
         s->pinball += loss;
-        s->scaled_pinball += isnan(o->scale) ? 0 : loss / o->scale;
-        s->inside += low <= y && y <= high;
-        s->width += high - low;
         s->n_quantile_values++;
+        if (!isnan(o->scale)) {
+            s->scaled_pinball += loss / o->scale;
+            s->n_scaled_quantile_values++;
+        }
+        if (o->n_quantiles > 1) {
+            s->inside += low <= y && y <= high;
+            s->width += high - low;
+            s->n_band_values++;
+        }
     }
 }
 
@@ -117,13 +123,13 @@ double mz_series_scores_metric(const mz_series_scores *s, mz_metric metric) {
     case MZ_METRIC_PINBALL:
         return ratio(s->pinball, s->n_quantile_values);
     case MZ_METRIC_SQL:
-        return s->n_scaled > 0 ? ratio(s->scaled_pinball, s->n_quantile_values) : NAN;
+        return ratio(s->scaled_pinball, s->n_scaled_quantile_values);
     case MZ_METRIC_WQL:
         return s->n_quantile_values > 0 && s->truth > 0 ? s->pinball / s->truth : NAN;
     case MZ_METRIC_COVERAGE:
-        return ratio(s->inside, s->n_quantile_values);
+        return ratio(s->inside, s->n_band_values);
     case MZ_METRIC_WIDTH:
-        return ratio(s->width, s->n_quantile_values);
+        return ratio(s->width, s->n_band_values);
     default:
         return NAN;
     }
@@ -135,6 +141,7 @@ static void pool(mz_series_scores *to, const mz_series_scores *s) {
     to->pinball += s->pinball;
     to->inside += s->inside;
     to->n_quantile_values += s->n_quantile_values;
+    to->n_band_values += s->n_band_values;
     to->n_values += s->n_values;
     to->n_outcomes += s->n_outcomes;
 }

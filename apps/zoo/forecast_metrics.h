@@ -21,8 +21,8 @@ typedef enum mz_metric {
     MZ_METRIC_PINBALL,  /* mean over steps and levels of 2 |(y - q) (1[y <= q] - tau)| */
     MZ_METRIC_SQL,      /* that divided by the MASE's scale */
     MZ_METRIC_WQL,      /* its sum / sum |y|, averaged over the levels */
-    MZ_METRIC_COVERAGE, /* share of y within the widest band */
-    MZ_METRIC_WIDTH,    /* mean width of that band */
+    MZ_METRIC_COVERAGE, /* share of y between the outer quantiles, of two or more */
+    MZ_METRIC_WIDTH,    /* mean distance of these */
     MZ_METRIC_COUNT
 } mz_metric;
 
@@ -46,7 +46,8 @@ void mz_seasonal_scale(const double *values, int64_t n_values, int64_t season, d
 
 /* Sums over the outcomes of one series. All zero before the first. */
 typedef struct mz_series_scores {
-    int64_t n_outcomes, n_values, n_nonzero, n_scaled, n_squared_scaled, n_quantile_values;
+    int64_t n_outcomes, n_values, n_nonzero, n_scaled, n_squared_scaled;
+    int64_t n_quantile_values, n_scaled_quantile_values, n_band_values;
     double absolute, squared, percentage, symmetric, truth;
     double scaled, squared_scaled; /* of outcomes: means over their steps */
     double pinball, scaled_pinball;

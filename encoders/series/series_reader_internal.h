@@ -136,6 +136,11 @@ char *mz_series_columns_name(const mz_series_columns *columns, int64_t column,
 
 void mz_series_columns_clear(mz_context *ctx, mz_series_columns *columns);
 
+/* The delimiter (tab, semicolon or comma) that stands equally often in each of the first lines;
+ * else the most frequent one of the first line. A tab or semicolon beats a comma, which may be a
+ * decimal comma there. */
+char mz_series_find_delimiter(const char *text, size_t n_bytes);
+
 /* CSV, wholly in memory after opening. */
 typedef struct mz_series_csv mz_series_csv;
 mz_status mz_series_csv_open(mz_series_source *source, const mz_series_options *options,

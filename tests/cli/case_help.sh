@@ -17,12 +17,18 @@ out_has 'usage:'
 
 ok forecast --help
 out_has 'usage: moezoo forecast FILE'
-for option in horizon columns context model models-dir normalize missing precision seed format json output threads isa quiet help; do
+for option in horizon columns context model models-dir normalize missing precision seed format json output baselines threads isa quiet help; do
     out_has "--$option( |\$)"
 done
 out_has 'default timemoe-nano'
 out_has '^examples:'
 err_empty
+ok forecast backtest --help
+out_has 'usage: moezoo forecast backtest FILE'
+for option in horizon windows step season level quantiles per-series forecasts plot show format json output; do
+    out_has "--$option( |\$)"
+done
+out_has '^examples:'
 ok forecast --horizon 3 -h
 out_has '^options:'
 ok models --help

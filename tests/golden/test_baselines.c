@@ -1,4 +1,4 @@
-/* Naive, seasonal naive, drift and Theta against statsforecast; properties of the damped trend. */
+/* Baselines against statsforecast; properties of the damped trend. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -6,6 +6,8 @@
 #include "apps/zoo/baselines.h"
 #include "core/json.h"
 #include "tests/testing.h"
+
+enum { HORIZON = 8 };
 
 static mz_context ctx;
 
@@ -29,40 +31,65 @@ static int64_t read_array(const json_t *array, double *out) {
     return (int64_t)n;
 }
 
-/* 1e-9 of the largest value; Theta 1e-3, because statsforecast searches level and smoothing with a
- * simplex that stops early (2.8e-4 at most on 50 series of M3 and M4). */
+/* Largest difference over the steps, as part of the forecasts' mean size. */
+static double difference(const double *actual, const double *expected) {
+    double largest = 0;
+    double size = 0;
+    for (int h = 0; h < HORIZON; h++) {
+        largest = fmax(largest, fabs(actual[h] - expected[h]));
+        size += fabs(expected[h]) / HORIZON;
+    }
+    return isfinite(largest) ? largest / size : INFINITY;
+}
+
+/* Theta: statsforecast searches level and smoothing with a simplex that stops early, at a sum of
+ * squares that is never lower than here (these series: 4e-6 in the median, 4.7e-3 where values are
+ * around 0; 50 series of M3, ABS and R: 3e-12, all but two below 2e-4, 0.013 where it ends in
+ * another minimum). Damped trend: statsforecast also searches level and trend before the first
+ * value, which are taken from a line here (0.004 in the median, 0.12 at most; mean MASE 1.441,
+ * here 1.425). */
+static const double bounds[MZ_BASELINE_COUNT] = {[MZ_BASELINE_NAIVE] = 1e-9,
+                                                 [MZ_BASELINE_SEASONAL_NAIVE] = 1e-9,
+                                                 [MZ_BASELINE_DRIFT] = 1e-9,
+                                                 [MZ_BASELINE_DAMPED] = 0.12,
+                                                 [MZ_BASELINE_THETA] = 5e-3};
+
 static void agrees_with_statsforecast(void **state) {
     (void)state;
-    json_t *root = NULL;
     json_error_t error;
-    root = json_load_file(MOEZOO_TESTS_DIR "/golden/baselines/baselines.json", 0, &error);
+    int n_small = 0;
+    int n_damped = 0;
+    json_t *root = json_load_file(MOEZOO_TESTS_DIR "/golden/baselines/baselines.json", 0, &error);
     assert_non_null(root);
-    assert_true(json_array_size(root) >= 6);
+    assert_true(json_array_size(root) >= 20);
     for (size_t i = 0; i < json_array_size(root); i++) {
         const json_t *item = json_array_get(root, i);
         const json_t *forecasts = json_object_get(item, "forecasts");
         double values[400];
         double expected[400];
-        double actual[8];
+        double actual[HORIZON];
         const int64_t n = read_array(json_object_get(item, "values"), values);
         const int64_t season = json_integer_value(json_object_get(item, "season"));
         for (int b = 0; b < MZ_BASELINE_COUNT; b++) {
             const char *name = mz_baseline_name((mz_baseline)b);
-            if (b == MZ_BASELINE_DAMPED) {
-                continue; /* no method of statsforecast is the same */
+            const json_t *forecast = json_object_get(forecasts, name);
+            if (b == MZ_BASELINE_DAMPED && forecast == NULL) {
+                continue; /* too short for statsforecast's */
             }
-            assert_int_equal(read_array(json_object_get(forecasts, name), expected), 8);
-            mz_assert_ok(&ctx,
-                         mz_baseline_forecast(&ctx, (mz_baseline)b, values, n, season, 8, actual));
-            for (int h = 0; h < 8; h++) {
-                const double bound = b == MZ_BASELINE_THETA ? 1e-3 : 1e-9;
-                if (!(fabs(actual[h] - expected[h]) <= bound * fabs(expected[h]))) {
-                    fail_msg("%s, %s, step %d: %.9g, expected %.9g",
-                             json_string_value(json_object_get(item, "name")), name, h + 1,
-                             actual[h], expected[h]);
-                }
+            assert_int_equal(read_array(forecast, expected), HORIZON);
+            mz_assert_ok(&ctx, mz_baseline_forecast(&ctx, (mz_baseline)b, values, n, season,
+                                                    HORIZON, actual));
+            const double d = difference(actual, expected);
+            if (!(d <= bounds[b])) {
+                fail_msg("%s, %s: differs by %.3g, at most %.3g",
+                         json_string_value(json_object_get(item, "name")), name, d, bounds[b]);
             }
+            n_damped += b == MZ_BASELINE_DAMPED;
+            n_small += b == MZ_BASELINE_DAMPED && d < 0.01;
         }
+    }
+    if (2 * n_small < n_damped) {
+        fail_msg("damped: only %d of %d within 1 %%", n_small, n_damped);
     }
     json_decref(root);
 }

@@ -91,6 +91,24 @@ static void wql_of_a_point_is_wape(void **state) {
                 mz_series_scores_metric(&s, MZ_METRIC_WAPE));
 }
 
+/* What has no scale does not weaken the scaled means; one quantile is no band. */
+static void windows_without_scale_or_band(void **state) {
+    (void)state;
+    mz_series_scores s = {0};
+    mz_forecast_outcome o = outcome();
+    mz_series_scores_add(&s, &o);
+    const double sql = mz_series_scores_metric(&s, MZ_METRIC_SQL);
+    const double coverage = mz_series_scores_metric(&s, MZ_METRIC_COVERAGE);
+    o.scale = NAN;
+    o.squared_scale = NAN;
+    o.n_quantiles = 1;
+    mz_series_scores_add(&s, &o);
+    assert_near(mz_series_scores_metric(&s, MZ_METRIC_SQL), sql);
+    assert_near(mz_series_scores_metric(&s, MZ_METRIC_MASE), 0.5);
+    assert_near(mz_series_scores_metric(&s, MZ_METRIC_COVERAGE), coverage);
+    assert_near(mz_series_scores_metric(&s, MZ_METRIC_WIDTH), 3);
+}
+
 static void totals(void **state) {
     (void)state;
     mz_total_scores total = {0};
@@ -119,6 +137,7 @@ int main(void) {
         cmocka_unit_test(scales),
         cmocka_unit_test(metrics_of_a_series),
         cmocka_unit_test(wql_of_a_point_is_wape),
+        cmocka_unit_test(windows_without_scale_or_band),
         cmocka_unit_test(totals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,223 @@
+/* Dates of a JSON line: a first one and a frequency, or one for each value. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "encoders/series/series_jsonl_internal.h"
+
+static int64_t number_of_value(const void *self, int64_t i) {
+    (void)self;
+    return i + 1;
+}
+
+static mz_status grow_stamps(mz_series_jsonl *j, mz_stamp **stamps, size_t *capacity, int64_t n) {
+    void *grown = *stamps;
+    MZ_TRY(mz_grow(j->source->ctx, &grown, capacity, (size_t)n + 1, sizeof **stamps, "dates"));
+    *stamps = grown;
+    return MZ_OK;
+}
+
+static mz_status fail_line(const mz_series_jsonl *j, const char *key) {
+    return mz_fail_prefix(&j->source->ctx->error, "%s: line %lld: %s", j->source->name,
+                          (long long)j->line_number, key);
+}
+
+/* Points at equal steps of a frequency from the first date on. */
+static mz_status step_dates(mz_series_jsonl *j, mz_stamp start, mz_series *out) {
+    MZ_TRY(grow_stamps(j, &j->stamps, &j->stamps_capacity, out->n_values));
+    mz_frequency_anchor(&out->frequency, start);
+    for (int64_t i = 0; i < out->n_values; i++) {
+        if (!mz_frequency_step(&out->frequency, start, i, &j->stamps[i])) {
+            return mz_fail(&j->source->ctx->error, MZ_ERR_FORMAT,
+                           "%s: line %lld: value %lld lies beyond the year 9999", j->source->name,
+                           (long long)j->line_number, (long long)i + 1);
+        }
+    }
+    out->stamps = j->stamps;
+    return MZ_OK;
+}
+
+/* The season that R gives a series as its frequency: 12 is monthly. NONE for others. */
+static mz_frequency frequency_of_season(double season) {
+    static const struct {
+        double season;
+        mz_frequency freq;
+    } known[] = {
+        {1, {.kind = MZ_FREQUENCY_YEAR_END, .n = 1, .is_open = true}},
+        {4, {.kind = MZ_FREQUENCY_QUARTER_END, .n = 1, .is_open = true}},
+        {7, {.kind = MZ_FREQUENCY_DAY, .n = 1}},
+        {12, {.kind = MZ_FREQUENCY_MONTH_END, .n = 1, .is_open = true}},
+        {24, {.kind = MZ_FREQUENCY_HOUR, .n = 1}},
+        {52, {.kind = MZ_FREQUENCY_WEEK, .n = 1, .is_open = true}},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (known[i].season == season) {
+            return known[i].freq;
+        }
+    }
+    return (mz_frequency){0};
+}
+
+/* "freq": a name, or R's number of points in a season. */
+static mz_status read_frequency(const mz_series_jsonl *j, const json_t *freq, mz_series *out) {
+    const double max_season = 1e6;
+    out->frequency = j->options.frequency;
+    if (freq == NULL || json_is_null(freq)) {
+        return MZ_OK;
+    }
+    if (json_is_real(freq)) {
+        const double season = json_real_value(freq);
+        out->season =
+            season >= 1 && season <= max_season && season == floor(season) ? (int64_t)season : 0;
+        if (out->frequency.kind == MZ_FREQUENCY_NONE) {
+            out->frequency = frequency_of_season(season);
+        }
+        return MZ_OK;
+    }
+    if (!json_is_string(freq)) {
+        return mz_series_jsonl_fail_type(j, "freq", freq, "a name or a number");
+    }
+    if (out->frequency.kind != MZ_FREQUENCY_NONE) {
+        return MZ_OK;
+    }
+    return mz_frequency_parse(j->source->ctx, json_string_value(freq), &out->frequency) == MZ_OK
+               ? MZ_OK
+               : fail_line(j, "freq");
+}
+
+/* R's [year, period], for one, four and twelve periods. */
+static bool read_period(const json_t *start, int64_t season, mz_stamp *stamp) {
+    const json_t *year = json_array_get(start, 0);
+    const json_t *period = json_array_get(start, 1);
+    mz_stamp_form form;
+    char text[32];
+    /* Series without dates are numbered from year 1 in R. */
+    const double first_year = 1000;
+    if (json_array_size(start) != 2 || !json_is_real(year) || !json_is_real(period) ||
+        (season != 1 && season != 4 && season != 12) || json_real_value(year) < first_year) {
+        return false;
+    }
+    const double month = (json_real_value(period) - 1) * (12 / (double)season) + 1;
+    const int n = snprintf(text, sizeof text, "%04.0f-%02.0f", json_real_value(year), month);
+    return n == 7 && mz_stamp_parse(text, (size_t)n, &form, stamp);
+}
+
+static mz_status read_start(mz_series_jsonl *j, const json_t *start, mz_series *out) {
+    mz_stamp stamp;
+    out->form = mz_stamp_form_iso();
+    if (json_is_array(start)) {
+        const bool is_known = read_period(start, out->season, &stamp);
+        return is_known && out->frequency.kind != MZ_FREQUENCY_NONE ? step_dates(j, stamp, out)
+                                                                    : MZ_OK;
+    }
+    if (!json_is_string(start)) {
+        return mz_series_jsonl_fail_type(j, "start", start, "a date as text");
+    }
+    const char *text = json_string_value(start);
+    mz_stamp_column column = {.day_first = j->options.day_first};
+    if (mz_stamp_column_add(j->source->ctx, &column, text, strlen(text), 1, &stamp) != MZ_OK) {
+        return mz_fail(&j->source->ctx->error, MZ_ERR_FORMAT,
+                       "%s: line %lld: start \"%.40s\" is not a date", j->source->name,
+                       (long long)j->line_number, text);
+    }
+    mz_stamp_column_settle(&column);
+    stamp = mz_stamp_column_value(&column, stamp);
+    out->form = column.form;
+    if (out->frequency.kind == MZ_FREQUENCY_NONE) {
+        out->notes = j->notes;
+        out->n_notes = 1;
+        j->notes[0] = "a start without freq: the answer has no dates; give --freq";
+        return MZ_OK;
+    }
+    return step_dates(j, stamp, out);
+}
+
+/* "timestamps": one for each value. */
+static mz_status read_timestamps(mz_series_jsonl *j, const json_t *array, mz_series *out) {
+    mz_context *ctx = j->source->ctx;
+    const int64_t n = out->n_values;
+    mz_stamp_column column = {.day_first = j->options.day_first};
+    if (!json_is_array(array)) {
+        return mz_series_jsonl_fail_type(j, "timestamps", array, "an array of dates");
+    }
+    if ((int64_t)json_array_size(array) != n) {
+        return mz_fail(&ctx->error, MZ_ERR_FORMAT, "%s: line %lld: %zu timestamps for %lld values",
+                       j->source->name, (long long)j->line_number, json_array_size(array),
+                       (long long)n);
+    }
+    MZ_TRY(grow_stamps(j, &j->stamps, &j->stamps_capacity, n));
+    for (int64_t i = 0; i < n; i++) {
+        const json_t *element = json_array_get(array, (size_t)i);
+        if (!json_is_string(element)) {
+            return mz_series_jsonl_fail_type(j, "a timestamp", element, "a date as text");
+        }
+        const char *text = json_string_value(element);
+        if (mz_stamp_column_add(ctx, &column, text, strlen(text), i + 1, &j->stamps[i]) != MZ_OK) {
+            return fail_line(j, "timestamps");
+        }
+    }
+    mz_stamp_column_settle(&column);
+    for (int64_t i = 0; i < n; i++) {
+        j->stamps[i] = mz_stamp_column_value(&column, j->stamps[i]);
+    }
+    out->form = column.form;
+    for (int i = 0; mz_stamp_column_note(&column, j->note_text) && i < 1; i++) {
+        j->notes[out->n_notes++] = j->note_text;
+        out->notes = j->notes;
+    }
+    return MZ_OK;
+}
+
+/* Puts the values in the order of their dates. */
+static mz_status order_values(mz_series_jsonl *j, mz_series *out) {
+    mz_context *ctx = j->source->ctx;
+    const mz_timeline_options options = {
+        .frequency = out->frequency, .sort = j->options.sort, .duplicates = j->options.duplicates};
+    const mz_timeline_rows rows = {.stamps = j->stamps,
+                                   .n = out->n_values,
+                                   .what = "timestamp",
+                                   .number = number_of_value,
+                                   .form = &out->form};
+    const mz_status status = mz_timeline_build(ctx, &rows, &options, &j->timeline);
+    if (status == MZ_ERR_ARG || status == MZ_ERR_LIMIT) {
+        out->error = ctx->error.message;
+        return MZ_OK;
+    }
+    MZ_TRY(status);
+    void *grown = j->points;
+    MZ_TRY(mz_grow(ctx, &grown, &j->points_capacity, (size_t)j->timeline.n_points + 1,
+                   sizeof *j->points, "series values"));
+    j->points = grown;
+    MZ_TRY(grow_stamps(j, &j->point_stamps, &j->point_stamps_capacity, j->timeline.n_points));
+    mz_timeline_values(&j->timeline, j->values, j->points);
+    mz_timeline_stamps(&j->timeline, j->stamps, j->point_stamps);
+    out->values = j->points;
+    out->n_values = j->timeline.n_points;
+    out->stamps = j->point_stamps;
+    out->frequency = j->timeline.frequency;
+    for (int i = 0; i < j->timeline.n_notes; i++) {
+        j->notes[out->n_notes++] = j->timeline.notes[i];
+    }
+    out->notes = j->notes;
+    return MZ_OK;
+}
+
+mz_status mz_series_jsonl_dates(mz_series_jsonl *j, const json_t *root, mz_series *out) {
+    const json_t *start = json_object_get(root, "start");
+    const json_t *timestamps = json_object_get(root, "timestamps");
+    MZ_TRY(read_frequency(j, json_object_get(root, "freq"), out));
+    if (timestamps != NULL) {
+        if (json_is_real(json_object_get(root, "freq"))) {
+            out->frequency = j->options.frequency; /* the dates say it better */
+        }
+        MZ_TRY(read_timestamps(j, timestamps, out));
+        return order_values(j, out);
+    }
+    if (start != NULL && !json_is_null(start)) {
+        MZ_TRY(read_start(j, start, out));
+    }
+    if (out->stamps == NULL) {
+        out->frequency = (mz_frequency){0};
+    }
+    return MZ_OK;
+}
