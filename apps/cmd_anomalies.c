@@ -72,6 +72,15 @@ static void close_job(job *j) {
     mz_context_close(&j->ctx);
 }
 
+/* A CSV answer has no place for warnings. */
+static void tell_warnings(const job *j, const mz_anomaly_findings *f) {
+    for (int i = 0; i < f->warnings.n && j->request.format == MZ_FORECAST_CSV && !j->quiet; i++) {
+        mz_error text;
+        (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", f->id, f->warnings.text[i]);
+        (void)fprintf(stderr, "moezoo forecast anomalies: warning: %s\n", text.message);
+    }
+}
+
 static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
     if (f->error == NULL) {
         MZ_TRY(mz_answer_open(&j->answer));
@@ -85,6 +94,7 @@ static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
     mz_anomaly_writer_item(&j->writer, f);
     mz_answer_check(&j->answer);
     MZ_TRY(mz_answer_flush(&j->answer));
+    tell_warnings(j, f);
     const bool drawn = j->request.plot != NULL || j->request.show;
     return drawn && f->error == NULL ? mz_anomaly_plot_add(&j->plot, f) : MZ_OK;
 }
@@ -163,6 +173,10 @@ static int work(job *j) {
     mz_status status = open_job(j);
     const double start = mz_now_s();
     if (status == MZ_OK) {
+        if (!j->quiet) {
+            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast_anomalies,
+                                         j->request.in.file);
+        }
         mz_cli_catch_interrupts();
         mz_progress_init(&j->progress, "judging", mz_series_n_values(j->setup.reader),
                          j->quiet || (is_terminal && mz_series_count(j->setup.reader) > 1));
