@@ -141,14 +141,14 @@ void mz_cli_format_double(double value, char out[32]);
  * the stream. */
 void mz_cli_write_json_string(FILE *stream, const char *text);
 
-/* Columns of the terminal that the stream writes to; 80 where it is none. */
-int mz_cli_terminal_width(FILE *stream);
-
 /* Writes "[1,2.5,null]": numbers as above. */
 void mz_cli_write_json_numbers(FILE *stream, const double *values, int64_t n);
 
 /* Writes `text` as a field of CSV (RFC 4180): in quotes where it must be, quotes doubled. */
 void mz_cli_write_csv_field(FILE *stream, const char *text);
+
+/* Columns of the terminal that the stream writes to; 80 where it is none. */
+int mz_cli_terminal_width(FILE *stream);
 
 /* Writes `text` for people: control characters become '?', so that a file cannot steer the
  * terminal. */

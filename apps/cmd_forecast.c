@@ -334,7 +334,7 @@ const mz_command mz_command_forecast = {
         "  moezoo forecast many.jsonl -n 24 --format jsonl --context 512 > forecasts.jsonl\n"
         "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
         "  moezoo forecast backtest --help        scores on a file's own past, beside baselines\n"
-        "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n"
-        "  moezoo forecast anomalies --help       values that the past did not let expect\n",
+        "  moezoo forecast anomalies --help       values that the past did not let expect\n"
+        "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n",
     .run = run,
 };

@@ -1,7 +1,6 @@
 #include "apps/forecast_batch.h"
 
 #include "apps/forecast_batch_internal.h"
-#include "apps/zoo/conformal.h"
 
 #include <float.h>
 #include <math.h>
@@ -97,18 +96,11 @@ static mz_status check_series(mz_forecast_batch *b, const mz_series *series, int
     return MZ_OK;
 }
 
-/* Values that the newest `n_context` and the bands' origins before them reach back to. */
-static int64_t n_wanted(const mz_forecast_batch *b, int64_t n_context, int64_t n_values) {
-    const int64_t past = b->quantiles != NULL ? MZ_CONFORMAL_ORIGINS * b->options.horizon : 0;
-    /* Measures of a held-out future are scaled by the whole past. */
-    const bool is_part = n_context + past < n_values && !b->hold_out && !b->baselines;
-    return is_part ? n_context + past : n_values;
-}
-
 /* Copies what the model will use. */
 static mz_status keep_values(mz_forecast_batch *b, const mz_series *series, mz_forecast_entry *e) {
     e->n_context = mz_forecaster_context_len(b->forecaster, &b->options, series->n_values);
-    const int64_t n = n_wanted(b, e->n_context, series->n_values);
+    /* Measures of a held-out future are scaled by the whole past, and baselines see it. */
+    const int64_t n = b->hold_out || b->baselines ? series->n_values : e->n_context;
     void *values = NULL;
     void *forecast = NULL;
     void *quantiles = NULL;
@@ -330,12 +322,9 @@ static mz_status run_singly(mz_forecast_batch *b) {
     return MZ_OK;
 }
 
-static mz_status run_batch(mz_forecast_batch *b) {
-    const int n = collect_items(b, b->n_ready);
-    if (n == 0) {
-        return MZ_OK;
-    }
-    const mz_status status = mz_forecaster_run(b->forecaster, &b->options, b->items, n);
+/* Forecasts the first n_items items. */
+static mz_status run_items(mz_forecast_batch *b, int n_items) {
+    const mz_status status = mz_forecaster_run(b->forecaster, &b->options, b->items, n_items);
     if (mz_forecast_is_about_series(status)) {
         return run_singly(b);
     }
@@ -359,6 +348,23 @@ static mz_status run_baselines(mz_forecast_batch *b, const mz_forecast_entry *e)
     return MZ_OK;
 }
 
+static mz_status run_batch(mz_forecast_batch *b) {
+    const int n = collect_items(b, b->n_ready);
+    double *past = NULL;
+    if (n == 0) {
+        return MZ_OK;
+    }
+    if (b->quantiles != NULL) {
+        MZ_TRY(mz_forecast_bands_prepare(b, n, &past));
+    }
+    mz_status status = run_items(b, n);
+    if (status == MZ_OK && b->quantiles != NULL) {
+        status = mz_forecast_bands(b);
+    }
+    mz_free(b->ctx, past);
+    return status;
+}
+
 /* In place, so that every form of the answer shows the same numbers. */
 static void finish_values(const mz_forecast_batch *b, double *values, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
@@ -370,9 +376,6 @@ static void finish_values(const mz_forecast_batch *b, double *values, int64_t n)
 mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
     const int64_t horizon = b->options.horizon;
     MZ_TRY(run_batch(b));
-    if (b->quantiles != NULL) {
-        MZ_TRY(mz_forecast_bands(b));
-    }
     for (int i = 0; i < b->n_ready; i++) {
         if (b->entries[i].error == NULL) {
             finish_values(b, b->entries[i].forecast, horizon);

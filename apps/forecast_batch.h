@@ -16,7 +16,7 @@ enum { MZ_FORECAST_BATCH = 256, MZ_SEASON_AUTO = 0, MZ_SEASON_UNUSED = -1 };
 /* One series of a batch, owned by it. */
 typedef struct mz_forecast_entry {
     char *id;
-    double *values; /* [n_values] the newest, as many as forecast and bands need */
+    double *values; /* [n_values] the newest that the forecast uses; with hold_out all */
     int64_t n_values;
     int64_t n_context;       /* newest of these that the forecast uses */
     int64_t n_observed;      /* values of the whole series after its gaps were filled */

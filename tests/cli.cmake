@@ -1,8 +1,8 @@
 # The program as a user meets it: one test per case file, see cli/run.sh. And the option parser.
 target_link_libraries(test_cli PRIVATE moezoo_apps)
 target_link_libraries(test_plot PRIVATE moezoo_apps)
-target_link_libraries(test_expert_usage PRIVATE moezoo_apps)
 target_link_libraries(test_backtest PRIVATE moezoo_apps)
+target_link_libraries(test_expert_usage PRIVATE moezoo_apps)
 
 add_executable(cli_json cli/cli_json.c)
 target_link_libraries(cli_json PRIVATE moezoo_flags PkgConfig::JANSSON)

@@ -27,6 +27,7 @@ typedef struct track {
     int64_t n_feed;
     int64_t position; /* of feed[0] */
     float *predicted; /* [horizon] scaled */
+    int64_t n_values; /* of the context */
 } track;
 
 /* What a session can hold. */
@@ -39,10 +40,12 @@ typedef struct capacity {
 /* Rows gathered for one pass; arrays of capacity.n_rows. */
 typedef struct pass {
     int64_t n_rows, n_out;
+    int64_t n_past; /* of n_out, earlier positions that an item wants */
     float *values;
     int32_t *sequence, *position;
     int32_t *out_index, *out_sequence, *out_position;
-    float *out; /* [n_rows, longest head] what the head emitted */
+    float *out;      /* [n_out, longest head] what the head emitted */
+    float *past_out; /* the same of the head for earlier positions */
 } pass;
 
 struct mz_forecaster {
@@ -162,9 +165,10 @@ static mz_status trace_heads(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
     return MZ_OK;
 }
 
-/* The gathered rows through decoder and head; the answers lie in f->pass.out. */
-static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, const pass *p,
-                          const mz_trace *trace) {
+/* The gathered rows through decoder and head, and `past_head` where earlier positions are wanted;
+ * the answers lie in p->out and p->past_out. */
+static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, int32_t past_head,
+                          const pass *p, const mz_trace *trace) {
     const mz_batch batch = {.n_tokens = p->n_rows,
                             .sequence = p->sequence,
                             .position = p->position,
@@ -177,6 +181,9 @@ static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, const pa
     MZ_TRY(mz_stream_take(s, p->n_out, f->parts.decoder.d_model, "final states", &hidden));
     MZ_TRY(run_decoder(f, s, &hidden, p->values, &batch, trace));
     MZ_TRY(run_head(f, s, &hidden, head, p->out));
+    if (p->n_past > 0) {
+        MZ_TRY(run_head(f, s, &hidden, past_head, p->past_out));
+    }
     mz_stream_release(s, mark);
     return MZ_OK;
 }
@@ -205,7 +212,7 @@ static mz_status measure_session(mz_forecaster *f, const capacity *c, bool keep,
                                            .head_dim = block->head_dim};
     MZ_TRY(take_session(f, &measure, c, &rope));
     f->rope = rope;
-    MZ_TRY(run_pass(f, &measure, f->parts.heads.n_heads - 1, &p, keep ? &inside : NULL));
+    MZ_TRY(run_pass(f, &measure, f->parts.heads.n_heads - 1, 0, &p, keep ? &inside : NULL));
     if (keep) {
         const mz_tensor hidden =
             mz_tensor_2d(MZ_DTYPE_F32, c->n_out, f->parts.decoder.d_model, NULL);
@@ -218,11 +225,12 @@ static mz_status measure_session(mz_forecaster *f, const capacity *c, bool keep,
 static mz_status allocate_pass(mz_forecaster *f, const capacity *c) {
     const size_t n = (size_t)c->n_rows;
     const size_t n_out = (size_t)c->n_out * (size_t)longest_head(f);
-    MZ_TRY(mz_alloc(f->ctx, (6 * n + n_out) * sizeof(float), "pass", &f->pass_memory));
+    MZ_TRY(mz_alloc(f->ctx, (6 * n + 2 * n_out) * sizeof(float), "pass", &f->pass_memory));
     float *floats = f->pass_memory;
-    int32_t *ints = (int32_t *)(floats + n + n_out);
+    int32_t *ints = (int32_t *)(floats + n + 2 * n_out);
     f->pass = (pass){.values = floats,
                      .out = floats + n,
+                     .past_out = floats + n + n_out,
                      .sequence = ints,
                      .position = ints + n,
                      .out_index = ints + 2 * n,
@@ -300,6 +308,10 @@ int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_opti
     return min64(limit, n_values);
 }
 
+int64_t mz_forecaster_reach(const mz_forecaster *f, const mz_forecast_options *options) {
+    return min64(options->horizon, longest_head(f));
+}
+
 static int64_t positions_of(const mz_forecaster *f, const mz_forecast_options *o,
                             const mz_forecast_item *item) {
     const int64_t n = mz_forecaster_context_len(f, o, item->n_values) + o->horizon;
@@ -342,6 +354,12 @@ static mz_status check_item(mz_forecaster *f, const mz_forecast_options *o,
         return mz_fail(err, MZ_ERR_LIMIT, "context and horizon together exceed %d points",
                        (int)MAX_POSITIONS);
     }
+    if (item->n_past < 0 ||
+        (item->n_past > 0 && item->n_past >= mz_forecaster_context_len(f, o, item->n_values))) {
+        return mz_fail(err, MZ_ERR_ARG, "series %lld: %lld earlier positions of %lld values",
+                       (long long)(index + 1), (long long)item->n_past,
+                       (long long)mz_forecaster_context_len(f, o, item->n_values));
+    }
     for (int64_t i = 0; o->normalize == MZ_NORMALIZE_NONE && i < item->n_values; i++) {
         if (!(fabs(item->values[i]) <= (double)FLT_MAX)) {
             return mz_fail(err, MZ_ERR_ARG,
@@ -364,6 +382,9 @@ static bool needs_model(const mz_forecaster *f, const mz_forecast_options *o,
         for (int64_t h = 0; h < o->horizon; h++) {
             item->forecast[h] = context[0];
         }
+        for (int64_t i = 0; i < item->n_past * mz_forecaster_reach(f, o); i++) {
+            item->past[i] = context[0];
+        }
         return false;
     }
     item->warnings |= n < SHORT_SERIES ? MZ_FORECAST_SHORT : 0;
@@ -373,40 +394,58 @@ static bool needs_model(const mz_forecaster *f, const mz_forecast_options *o,
     return true;
 }
 
+/* Row of the item's `past` that a position answers; negative from the last of the context on. */
+static int64_t past_row(const track *t, int64_t position) {
+    return t->n_values - 2 - position;
+}
+
 static mz_status flush(mz_forecaster *f, int32_t head, track *tracks, int64_t done,
-                       int64_t horizon) {
+                       const mz_forecast_options *o) {
     pass *p = &f->pass;
+    const int32_t past_head = mz_forecast_heads_cover(&f->parts.heads, o->horizon);
     const int64_t length = f->parts.heads.length[head];
+    const int64_t past_length = f->parts.heads.length[past_head];
+    const int64_t reach = mz_forecaster_reach(f, o);
     mz_pool_begin(f->ctx->pool);
-    const mz_status status = run_pass(f, &f->stream, head, p, NULL);
+    const mz_status status = run_pass(f, &f->stream, head, past_head, p, NULL);
     mz_pool_end(f->ctx->pool);
     MZ_TRY(status);
     for (int64_t i = 0; i < p->n_out; i++) {
         track *t = &tracks[p->out_sequence[i]];
-        memcpy(t->predicted + done, p->out + i * length,
-               (size_t)min64(length, horizon - done) * sizeof(float));
+        const int64_t row = past_row(t, p->out_position[i]);
+        if (row < 0) {
+            memcpy(t->predicted + done, p->out + i * length,
+                   (size_t)min64(length, o->horizon - done) * sizeof(float));
+        } else {
+            mz_series_scale_invert(&t->scale, p->past_out + i * past_length, reach,
+                                   t->item->past + row * reach);
+        }
     }
     p->n_rows = 0;
     p->n_out = 0;
+    p->n_past = 0;
     return MZ_OK;
 }
 
 /* All rows that the tracks have to feed, in passes of at most the session's rows; the last row of
- * each emits `head`. */
+ * each emits `head`, earlier positions that the item wants what their errors are taken from. */
 static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t n_tracks,
-                          int64_t done, int64_t horizon) {
+                          int64_t done, const mz_forecast_options *o) {
     pass *p = &f->pass;
     for (int64_t k = 0; k < n_tracks; k++) {
         track *t = &tracks[k];
         MZ_TRY(mz_kv_cache_extend(&f->stream, &f->cache, k, t->position + t->n_feed));
         for (int64_t i = 0; i < t->n_feed; i++) {
             if (p->n_rows == f->capacity.n_rows) {
-                MZ_TRY(flush(f, head, tracks, done, horizon));
+                MZ_TRY(flush(f, head, tracks, done, o));
             }
             p->values[p->n_rows] = t->feed[i];
             p->sequence[p->n_rows] = (int32_t)k;
             p->position[p->n_rows] = (int32_t)(t->position + i);
-            if (i == t->n_feed - 1) {
+            const int64_t row = past_row(t, t->position + i);
+            const bool is_past = row >= 0 && row < t->item->n_past;
+            p->n_past += is_past;
+            if (is_past || i == t->n_feed - 1) {
                 p->out_index[p->n_out] = (int32_t)p->n_rows;
                 p->out_sequence[p->n_out] = (int32_t)k;
                 p->out_position[p->n_out++] = (int32_t)(t->position + i);
@@ -415,7 +454,7 @@ static mz_status feed_all(mz_forecaster *f, int32_t head, track *tracks, int64_t
         }
         t->position += t->n_feed;
     }
-    return p->n_rows > 0 ? flush(f, head, tracks, done, horizon) : MZ_OK;
+    return p->n_rows > 0 ? flush(f, head, tracks, done, o) : MZ_OK;
 }
 
 /* The published schedule (llm/forecast_head.h), or the shorter one: the points of a head are fed
@@ -425,10 +464,11 @@ static mz_status generate(mz_forecaster *f, const mz_forecast_options *o, track 
     const int64_t horizon = o->horizon;
     f->pass.n_rows = 0;
     f->pass.n_out = 0;
+    f->pass.n_past = 0;
     for (int64_t done = 0; done < horizon;) {
         const int32_t head = (o->overshoot ? mz_forecast_heads_cover : mz_forecast_heads_pick)(
             &f->parts.heads, horizon - done);
-        MZ_TRY(feed_all(f, head, tracks, n_tracks, done, horizon));
+        MZ_TRY(feed_all(f, head, tracks, n_tracks, done, o));
         const int64_t emitted = min64(f->parts.heads.length[head], horizon - done);
         for (int64_t k = 0; k < n_tracks; k++) {
             tracks[k].feed = tracks[k].predicted + done;
@@ -450,16 +490,18 @@ static void prepare(mz_forecaster *f, const mz_forecast_options *o, track *track
         mz_series_scale_apply(&t->scale, context, n, scaled);
         t->feed = scaled;
         t->n_feed = n;
+        t->n_values = n;
         t->position = 0;
         t->predicted = predicted + k * o->horizon;
         scaled += n;
         need->n_rows += n;
+        need->n_out += 1 + t->item->n_past;
         need->n_positions = max64(need->n_positions, n + o->horizon);
         need->n_pages += positions_of(f, o, t->item) / MZ_KV_PAGE;
     }
     const int64_t chunk = min64(longest_head(f), o->horizon) * n_tracks;
     need->n_rows = min64(max64(need->n_rows, chunk), PASS_ROWS);
-    need->n_out = min64(n_tracks, need->n_rows);
+    need->n_out = min64(need->n_out, need->n_rows);
     need->n_sequences = n_tracks;
 }
 

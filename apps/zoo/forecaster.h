@@ -44,12 +44,20 @@ enum {
     MZ_FORECAST_CLAMPED = 1 << 4, /* a forecast left the range of f64 and was clamped to its end */
 };
 
-/* One series to forecast. The caller owns all memory. */
+/* One series to forecast. The caller owns all memory.
+ *
+ * With n_past above 0 the pass that reads the values also forecasts from earlier positions, at
+ * little more than the cost of the last block there: row i of `past` is what the shortest head that
+ * covers the horizon (or the longest) said before it saw the newest i + 1 values. Departures from a
+ * forecast of those values alone: they are scaled by mean and deviation of all values used, and one
+ * head answers where the published schedule may join several. */
 typedef struct mz_forecast_item {
     const double *values; /* [n_values], finite, oldest first */
     int64_t n_values;     /* at least 1 */
     double *forecast;     /* [horizon], filled */
     uint32_t warnings;    /* filled */
+    int64_t n_past;       /* below the number of values used; 0: none */
+    double *past;         /* [n_past, mz_forecaster_reach], filled; may hold what is not finite */
 } mz_forecast_item;
 
 /* Releases model and session; accepts NULL. */
@@ -67,8 +75,11 @@ int64_t mz_forecaster_batch_size(const mz_forecaster *f, const mz_forecast_optio
 int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_options *options,
                                   int64_t n_values);
 
-/* Forecasts all items in one ragged batch. Each answer equals that of the item alone.
- * Errors: ARG for options out of range; LIMIT; NOMEM; DEVICE. */
+/* Steps that one head forecasts: the horizon, or the length of the longest head if that is less. */
+int64_t mz_forecaster_reach(const mz_forecaster *f, const mz_forecast_options *options);
+
+/* Forecasts all items in one ragged batch. Each answer equals that of the item alone, with or
+ * without n_past. Errors: ARG for options or n_past out of range; LIMIT; NOMEM; DEVICE. */
 mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options,
                             mz_forecast_item *items, int64_t n_items);
 

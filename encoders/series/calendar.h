@@ -226,7 +226,8 @@ int64_t mz_season_length(const mz_frequency *freq, int64_t n_values);
  * season is that of the values a season apart, after the mean of the season around each was taken
  * off, which removes level, trend and wandering. `expected` >= 2 (mz_season_length's answer) is
  * confirmed when this correlation, or that of the first differences, exceeds the bound of
- * Bartlett's formula (5 % for both together) and n is at least three seasons. With `expected` 0
+ * Bartlett's formula (5 % for both together) and n is at least three seasons, or when the means of
+ * a season's points explain 64 % of the variance (Wang, Smith and Hyndman 2006). With `expected` 0
  * (unknown) the season is the shortest peak within 10 % of the highest from lag 2 to n / 3, moved
  * to where its multiples agree, and the bound counts all lags looked at. *season is 1 when none is
  * significant. Only the newest max(8192, 10 seasons) values are used. Errors: NOMEM. */

@@ -172,12 +172,37 @@ static double quantile_of(int64_t n_looks) {
     return sqrt(wide - log(6.2832 * wide));
 }
 
+/* True when the means of a season's points explain so much of the values' variance, beyond the
+ * share that as many means of noise do, that few seasons are enough: Bartlett's bound cannot be
+ * passed by four of them, however alike. The measure and its threshold are those of Wang, Smith and
+ * Hyndman (2006) as used for seasonal differences. Of many seasons looked at it must have been seen
+ * four times. */
+static bool is_strong(const history *h, int64_t season, int64_t n_looks) {
+    const double strong = 0.64;
+    const int64_t n = h->n - season + 1;
+    const double power = n_looks > 1 && h->n < 4 * season ? 0 : remove_trend(h, season);
+    double explained = 0;
+    if (power <= 0 || n <= season + 1 || 2 * h->n_known < h->n) {
+        return false;
+    }
+    for (int64_t s = 0; s < season; s++) {
+        double sum = 0;
+        int64_t count = 0;
+        for (int64_t i = s; i < n; i += season) {
+            sum += h->rest[i];
+            count++;
+        }
+        explained += sum * sum / (double)count;
+    }
+    return 1 - (power - explained) / (double)(n - season) / (power / (double)(n - 1)) >= strong;
+}
+
 /* A smooth season in noise shows in the values, where differences would drown it; one with edges,
  * on a wandering level, shows in the differences. */
 static bool is_confirmed(const history *h, int64_t season, int64_t n_looks) {
     const double quantile = quantile_of(2 * n_looks);
     return is_confirmed_within(h, season, season, quantile) ||
-           is_confirmed_within(h, 2, season, quantile);
+           is_confirmed_within(h, 2, season, quantile) || is_strong(h, season, n_looks);
 }
 
 /* ---- search ---- */

@@ -72,7 +72,7 @@ json out quantiles 4
 json out quantiles.0 0.05
 json out summary.naive.pinball null
 json out summary.naive.coverage null
-"$CLI_JSON" summary.tiny.coverage <out | grep -qE '^(0\.[0-9]+|1\.0)$' || complain "no coverage"
+"$CLI_JSON" summary.tiny.coverage <out | grep -qE '^(0\.[0-9]+|1(\.0)?)$' || complain "no coverage"
 ok forecast backtest long.csv -n 3 --quantiles 0.3 -m "$MODEL" --quiet --json
 json out summary.tiny.coverage null
 "$CLI_JSON" summary.tiny.wql <out | grep -qE '^[0-9.e-]+$' || complain "no WQL"

@@ -227,12 +227,60 @@ static void every_allocation_fails_once(void **state) {
     assert_true(k > 10);
 }
 
+/* Without normalisation, and with the schedule of one head, a forecast from an earlier position is
+ * bit for bit that of the values before it; and no forecast changes because it is asked for. */
+static void past_is_what_earlier_values_say(void **state) {
+    (void)state;
+    enum { N = 3, REACH = 64, LONG = 96 };
+    static const int64_t lengths[N] = {50, MAX_LEN, 70};
+    static const int64_t n_past[N] = {49, 40, 0};
+    static const int64_t horizons[] = {1, HORIZON, LONG};
+    static double values[N][MAX_LEN];
+    static double past[N][50 * REACH];
+    double plain[LONG];
+    double forecast[N][LONG];
+    fixture f;
+    open_tiny(&f, 2);
+    for (size_t k = 0; k < sizeof horizons / sizeof horizons[0]; k++) {
+        const mz_forecast_options options = {
+            .horizon = horizons[k], .normalize = MZ_NORMALIZE_NONE, .overshoot = true};
+        const int64_t reach = mz_forecaster_reach(f.forecaster, &options);
+        const size_t bytes = (size_t)horizons[k] * sizeof(double);
+        mz_forecast_item items[N];
+        assert_int_equal(reach, horizons[k] < REACH ? horizons[k] : REACH);
+        for (int i = 0; i < N; i++) {
+            fill_series(values[i], lengths[i], (uint64_t)i + 1);
+            items[i] = (mz_forecast_item){.values = values[i],
+                                          .n_values = lengths[i],
+                                          .forecast = forecast[i],
+                                          .n_past = n_past[i],
+                                          .past = past[i]};
+        }
+        mz_assert_ok(&f.ctx, mz_forecaster_run(f.forecaster, &options, items, N));
+        for (int i = 0; i < N; i++) {
+            run_one(&f, &options, values[i], lengths[i], plain, NULL);
+            assert_memory_equal(plain, forecast[i], bytes);
+            for (int64_t row = 0; row < n_past[i]; row += 13) {
+                run_one(&f, &options, values[i], lengths[i] - 1 - row, plain, NULL);
+                assert_memory_equal(plain, past[i] + row * reach, (size_t)reach * sizeof(double));
+            }
+        }
+        items[0].n_past = lengths[0];
+        assert_int_equal(mz_forecaster_run(f.forecaster, &options, items, N), MZ_ERR_ARG);
+    }
+    close_tiny(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(batch_equals_single),          cmocka_unit_test(scale_equivariance),
-        cmocka_unit_test(series_without_information),   cmocka_unit_test(extreme_values),
-        cmocka_unit_test(context_is_the_newest_values), cmocka_unit_test(bad_options),
+        cmocka_unit_test(batch_equals_single),
+        cmocka_unit_test(scale_equivariance),
+        cmocka_unit_test(series_without_information),
+        cmocka_unit_test(extreme_values),
+        cmocka_unit_test(context_is_the_newest_values),
+        cmocka_unit_test(bad_options),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(past_is_what_earlier_values_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,82 +19,138 @@ static int teardown(void **state) {
     return 0;
 }
 
-static void origins_cover_the_newest_part(void **state) {
+static void origins_are_the_newest_positions(void **state) {
     (void)state;
-    int64_t origins[MZ_CONFORMAL_ORIGINS];
-    assert_int_equal(mz_conformal_origins(0, 5, origins), 0);
-    assert_int_equal(mz_conformal_origins(8, 5, origins), 0);
-    assert_int_equal(mz_conformal_origins(9, 5, origins), 1);
-    assert_int_equal(origins[0], 8);
-    assert_int_equal(mz_conformal_origins(100, 12, origins), 20);
-    assert_int_equal(origins[0], 97);
-    assert_int_equal(origins[19], 40);
-    assert_int_equal(mz_conformal_origins(10000, 12, origins), 20);
-    assert_int_equal(origins[0], 9988);
-    assert_int_equal(origins[19], 10000 - 20 * 12);
+    assert_int_equal(mz_conformal_origins(0), 0);
+    assert_int_equal(mz_conformal_origins(MZ_CONFORMAL_MIN_PAST), 0);
+    assert_int_equal(mz_conformal_origins(MZ_CONFORMAL_MIN_PAST + 1), 1);
+    assert_int_equal(mz_conformal_origins(100), 96);
+    assert_int_equal(mz_conformal_origins(10000), MZ_CONFORMAL_ORIGINS);
 }
 
-/* Twenty errors 1..20 at one step: the rank of level 0.8 is ceil(21 * 0.8) = 17. */
-static void width_is_the_error_of_the_rank(void **state) {
+static double relative_gap(double a, double b) {
+    return fabs(a - b) / fmax(fabs(a), fabs(b));
+}
+
+/* Errors 1..20 at one step. The level that is asked for is (W + 1) / W times what it was, W the sum
+ * of the weights 0.99^i of the origins, and the width is the first error in ascending order at
+ * which the weights passed reach that. */
+static void width_is_the_weighted_quantile(void **state) {
     (void)state;
     double errors[20];
+    double weights[21] = {0}; /* of the error of that size */
+    double total = 0;
     for (int i = 0; i < 20; i++) {
         errors[i] = (i * 7 % 20) + 1;
+        weights[(int)errors[i]] = pow(MZ_CONFORMAL_DECAY, i);
+        total += pow(MZ_CONFORMAL_DECAY, i);
     }
     const double levels[] = {0, 0.5, 0.8, 0.95, 0.99};
-    const double expected[] = {0, 11, 17, 20, 20};
     double widths[5];
-    assert_int_equal(mz_conformal_widths(&ctx, errors, 20, 1, levels, 5, widths), MZ_OK);
-    assert_memory_equal(widths, expected, sizeof expected);
-}
-
-/* Two origins, six steps; step 5 (index 4) pools two neighbours on each side, the others one. */
-static void neighbours_are_pooled(void **state) {
-    (void)state;
-    const double errors[] = {1, 2, 3, 4, 5, 6, 11, 12, 13, 14, NAN, NAN};
-    const double levels[] = {0.49};
-    const double expected[] = {11, 11, 12, 5, 6, 6};
-    double widths[6];
-    assert_int_equal(mz_conformal_widths(&ctx, errors, 2, 6, levels, 1, widths), MZ_OK);
-    assert_memory_equal(widths, expected, sizeof expected);
-}
-
-static void unknown_steps_repeat_the_width(void **state) {
-    (void)state;
-    const double errors[] = {3, NAN, NAN, NAN};
-    const double levels[] = {0.4};
-    double widths[4];
-    assert_int_equal(mz_conformal_widths(&ctx, errors, 1, 4, levels, 1, widths), MZ_OK);
-    for (int h = 0; h < 4; h++) {
-        assert_true(widths[h] == 3);
+    assert_int_equal(mz_conformal_widths(&ctx, errors, 20, 1, 1, levels, 5, widths), MZ_OK);
+    for (int l = 0; l < 5; l++) {
+        double passed = 0;
+        int expected = 0;
+        while (expected < 20 && (expected == 0 || passed < levels[l] * (total + 1))) {
+            passed += weights[++expected];
+        }
+        assert_true(relative_gap(widths[l], expected) < 1e-12);
     }
-    assert_int_equal(mz_conformal_widths(&ctx, errors, 0, 4, levels, 1, widths), MZ_ERR_ARG);
+    assert_true(relative_gap(widths[3], 20) < 1e-12); /* more than all: the largest error */
 }
 
-/* Exchangeable errors: the next one lies inside as often as the level says. */
+/* All origins have errors proportional to one shape: the band has it too, but for the steps that
+ * are pooled, and goes on with the root of the step. */
+static void profile_of_the_steps(void **state) {
+    (void)state;
+    enum { ORIGINS = 40, REACH = 16, HORIZON = 64 };
+    double errors[ORIGINS * REACH];
+    for (int i = 0; i < ORIGINS; i++) {
+        for (int h = 0; h < REACH; h++) {
+            errors[i * REACH + h] = h <= i ? (i % 10 + 1) * sqrt(h + 1) : NAN;
+        }
+    }
+    const double levels[] = {0.8};
+    double widths[HORIZON];
+    assert_int_equal(mz_conformal_widths(&ctx, errors, ORIGINS, REACH, HORIZON, levels, 1, widths),
+                     MZ_OK);
+    for (int h = 1; h < HORIZON; h++) {
+        assert_true(widths[h] >= widths[h - 1]);
+    }
+    assert_true(relative_gap(widths[11] / widths[3], sqrt(3)) < 0.1);
+    assert_true(relative_gap(widths[63] / widths[15], 2) < 1e-12);
+}
+
+/* Errors that shrink with the step do not make the band narrower. */
+static void width_never_shrinks(void **state) {
+    (void)state;
+    double errors[16 * 8];
+    for (int i = 0; i < 16 * 8; i++) {
+        errors[i] = 8 - i % 8;
+    }
+    const double levels[] = {0.5};
+    double widths[12];
+    assert_int_equal(mz_conformal_widths(&ctx, errors, 16, 8, 12, levels, 1, widths), MZ_OK);
+    for (int h = 1; h < 12; h++) {
+        assert_true(h < 8 ? widths[h] == widths[0] : widths[h] > widths[h - 1]);
+    }
+}
+
+static void unknown_and_extreme_errors(void **state) {
+    (void)state;
+    const double levels[] = {0.4, 0.9};
+    double widths[8];
+    const double one[] = {3, NAN, NAN, INFINITY};
+    assert_int_equal(mz_conformal_widths(&ctx, one, 1, 4, 4, levels, 2, widths), MZ_OK);
+    assert_true(widths[0] == 3 && widths[4] == 3);
+    assert_true(relative_gap(widths[3], 6) < 1e-12);
+    const double none[] = {NAN, INFINITY};
+    assert_int_equal(mz_conformal_widths(&ctx, none, 2, 1, 1, levels, 2, widths), MZ_ERR_ARG);
+    assert_int_equal(mz_conformal_widths(&ctx, none, 0, 1, 1, levels, 2, widths), MZ_ERR_ARG);
+    const double zeros[] = {0, 0, 0, 0};
+    assert_int_equal(mz_conformal_widths(&ctx, zeros, 2, 2, 4, levels, 2, widths), MZ_OK);
+    for (int i = 0; i < 8; i++) {
+        assert_true(widths[i] == 0);
+    }
+    const double huge[] = {DBL_MAX, DBL_MAX, DBL_MAX / 2, DBL_MAX};
+    assert_int_equal(mz_conformal_widths(&ctx, huge, 2, 2, 4, levels, 2, widths), MZ_OK);
+    for (int i = 0; i < 8; i++) {
+        assert_true(widths[i] > 0 && widths[i] <= DBL_MAX);
+    }
+    const double tiny[] = {5e-324, 0, 0, 5e-324};
+    assert_int_equal(mz_conformal_widths(&ctx, tiny, 2, 2, 4, levels, 2, widths), MZ_OK);
+    for (int i = 0; i < 8; i++) {
+        assert_true(widths[i] >= 0 && widths[i] < 1e-300);
+    }
+}
+
+/* Exchangeable errors: the next one lies inside about as often as the level says, and not less
+ * often (Barber et al. 2023, theorem 2a). */
 static void coverage_of_exchangeable_errors(void **state) {
     (void)state;
+    enum { ORIGINS = 40 };
     const double levels[] = {0.5, 0.8, 0.9};
     int inside[3] = {0};
     const int n_trials = 4000;
     for (int t = 0; t < n_trials; t++) {
-        double errors[21];
-        for (int i = 0; i < 21; i++) {
+        double errors[ORIGINS + 1];
+        for (int i = 0; i <= ORIGINS; i++) {
             const double u = mz_rng_uniform(5, (uint64_t)t, (uint64_t)i);
             errors[i] = -log(1 - u);
         }
         double widths[3];
-        assert_int_equal(mz_conformal_widths(&ctx, errors, 20, 1, levels, 3, widths), MZ_OK);
+        assert_int_equal(mz_conformal_widths(&ctx, errors, ORIGINS, 1, 1, levels, 3, widths),
+                         MZ_OK);
         for (int l = 0; l < 3; l++) {
             assert_true(l == 0 || widths[l] >= widths[l - 1]);
-            inside[l] += errors[20] <= widths[l];
+            inside[l] += errors[ORIGINS] <= widths[l];
         }
     }
-    /* Exactly rank / 21 = 11/21, 17/21, 19/21; three standard deviations of 4000 trials. */
-    const double exact[] = {11.0 / 21, 17.0 / 21, 19.0 / 21};
     for (int l = 0; l < 3; l++) {
-        const double deviation = sqrt(exact[l] * (1 - exact[l]) / n_trials);
-        assert_true(fabs((double)inside[l] / n_trials - exact[l]) < 3 * deviation);
+        const double covered = (double)inside[l] / n_trials;
+        const double deviation = sqrt(levels[l] * (1 - levels[l]) / n_trials);
+        assert_true(covered > levels[l] - 3 * deviation);
+        assert_true(covered < levels[l] + 1.0 / 33 + 3 * deviation); /* 33: sum of the weights */
     }
 }
 
@@ -119,10 +175,11 @@ static void naive_widths(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(origins_cover_the_newest_part),
-        cmocka_unit_test(width_is_the_error_of_the_rank),
-        cmocka_unit_test(neighbours_are_pooled),
-        cmocka_unit_test(unknown_steps_repeat_the_width),
+        cmocka_unit_test(origins_are_the_newest_positions),
+        cmocka_unit_test(width_is_the_weighted_quantile),
+        cmocka_unit_test(profile_of_the_steps),
+        cmocka_unit_test(width_never_shrinks),
+        cmocka_unit_test(unknown_and_extreme_errors),
         cmocka_unit_test(coverage_of_exchangeable_errors),
         cmocka_unit_test(naive_widths),
     };

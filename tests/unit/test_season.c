@@ -103,6 +103,22 @@ static void sharp_seasons_are_found(void **state) {
 }
 
 /* AirPassengers 1949 to 1960 (Box and Jenkins 1976, series G). */
+/* Five cycles are few for a bound on correlations, but not for a season that explains nearly all.
+ */
+static void few_strong_seasons_are_found(void **state) {
+    static const struct { int64_t n, season; } cases[] = {{60, 12}, {48, 12}, {30, 7}, {100, 24}};
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        const int64_t m = cases[k].season;
+        int64_t season = 0;
+        for (int64_t i = 0; i < cases[k].n; i++) {
+            values[i] = (double)(i % m * (m - i % m) + i) + 0.5 * noise((uint64_t)i);
+        }
+        mz_assert_ok(context_of(state),
+                     mz_season_detect(context_of(state), values, cases[k].n, 0, &season));
+        assert_int_equal(season, m);
+    }
+}
+
 static void known_series(void **state) {
     static const double passengers[] = {
         112, 118, 132, 129, 121, 135, 148, 148, 136, 119, 104, 118, 115, 126, 141, 135, 125, 149,
@@ -217,6 +233,7 @@ int main(void) {
         cmocka_unit_test(lengths_follow_the_frequency),
         cmocka_unit_test(smooth_seasons_are_found),
         cmocka_unit_test(sharp_seasons_are_found),
+        cmocka_unit_test(few_strong_seasons_are_found),
         cmocka_unit_test(known_series),
         cmocka_unit_test(noise_has_no_season),
         cmocka_unit_test(lines_and_constants_have_no_season),
