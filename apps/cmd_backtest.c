@@ -411,6 +411,7 @@ static int run(int argc, char **argv) {
         return exit_code;
     }
     j.quiet = common.quiet;
+    j.request.in.quiet = common.quiet;
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

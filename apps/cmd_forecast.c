@@ -318,6 +318,8 @@ static int run(int argc, char **argv) {
         return exit_code;
     }
     j.quiet = common.quiet;
+    j.request.in.quiet = common.quiet;
+    j.request.in.newest_only = !j.request.baselines; /* these look at the whole past */
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

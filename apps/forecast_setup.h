@@ -12,6 +12,9 @@ typedef struct mz_forecast_inputs {
     int64_t horizon, context_len;
     int duplicates, missing, normalize, precision;
     bool sort, day_first, overshoot;
+    /* filled by the command: */
+    bool quiet;       /* no progress of reading */
+    bool newest_only; /* what lies far back does not matter */
     /* filled by mz_forecast_inputs_check: */
     int64_t season;         /* MZ_SEASON_AUTO, or its points */
     mz_frequency frequency; /* NONE: to be found */
