@@ -49,9 +49,9 @@ typedef struct mz_timeline {
 } mz_timeline;
 
 /* Orders the rows. Where they lie on no common grid, or over three points would be missing for each
- * row, they become points as they follow each other, and a note says so. Errors: ARG, naming the row and its stamp, for rows that
- * are out of order or repeat a stamp unless the options repair that, and for stamps that contradict
- * the frequency of the options; NOMEM. */
+ * row, they become points as they follow each other, and a note says so. Errors: ARG, naming the
+ * row and its stamp, for rows that are out of order or repeat a stamp unless the options repair
+ * that, and for stamps that contradict the frequency of the options; NOMEM. */
 mz_status mz_timeline_build(mz_context *ctx, const mz_timeline_rows *rows,
                             const mz_timeline_options *options, mz_timeline *out);
 
