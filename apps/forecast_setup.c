@@ -5,7 +5,7 @@
 
 #include "apps/zoo/zoo.h"
 
-enum { MAX_CONTEXT = 1 << 18, MAX_SEASON = 1000000 };
+enum { MAX_SEASON = 1000000 };
 
 int mz_forecast_input_options(mz_forecast_inputs *in, mz_option *out) {
     const mz_option options[MZ_FORECAST_INPUT_OPTIONS] = {
@@ -34,7 +34,7 @@ int mz_forecast_input_options(mz_forecast_inputs *in, mz_option *out) {
          "error|last|mean", &in->duplicates},
         {"context", 'c', MZ_OPTION_INT, "N",
          "newest values to look at (default: what the model was trained for, less the horizon)", 1,
-         MAX_CONTEXT, NULL, &in->context_len},
+         MZ_FORECAST_MAX_CONTEXT, NULL, &in->context_len},
         {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
          "checkpoint folder or name (default timemoe-nano; moezoo models list)", 0, 0, NULL,
          &in->model},
@@ -151,6 +151,7 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
                                       .frequency = in->frequency,
                                       .day_first = in->day_first,
                                       .sort = in->sort,
+                                      .ignore_dates = in->ignore_dates,
                                       .duplicates = (mz_duplicates)in->duplicates,
                                       .n_newest = newest_rows(in),
                                       .watch = {show_reading, &reading}};
@@ -173,6 +174,14 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
     out->batch->season =
         in->missing == MZ_MISSING_SEASONAL || in->season > 0 ? in->season : MZ_SEASON_UNUSED;
     return mz_zoo_load_forecaster(ctx, out->model_dir, &load, &out->batch->forecaster);
+}
+
+static mz_status next_series(void *self, mz_series *out, bool *end) {
+    return mz_series_next(self, out, end);
+}
+
+mz_forecast_source mz_forecast_setup_source(const mz_forecast_setup *s) {
+    return (mz_forecast_source){.next = next_series, .self = s->reader};
 }
 
 void mz_forecast_setup_tell_notes(const mz_forecast_setup *s, const mz_command *command,

@@ -154,7 +154,9 @@ static bool is_date(const char *text, size_t n_bytes) {
 static mz_status begin_time(mz_series_csv *csv, int64_t column, char *text, size_t n_bytes) {
     const mz_series_columns *c = &csv->columns;
     const bool is_number = mz_series_field(text, n_bytes, csv->decimal_comma).kind != MZ_FIELD_TEXT;
-    if (is_date(text, n_bytes) && (c->is_time_named || !is_number)) {
+    if (csv->options.ignore_dates && (c->is_time_named || !is_number)) {
+        csv->time = TIME_LABELS;
+    } else if (is_date(text, n_bytes) && (c->is_time_named || !is_number)) {
         csv->time = TIME_DATES;
         csv->table.has_dates = true;
     } else if (c->is_time_given) {
@@ -199,7 +201,7 @@ static mz_status store_time(mz_series_csv *csv, int64_t column, char *text, size
     if (row == 0) {
         MZ_TRY(begin_time(csv, column, text, n_bytes));
     }
-    if (row == 1 && csv->time == TIME_LABELS && csv->columns.is_time_named &&
+    if (row == 1 && csv->time == TIME_LABELS && csv->label.row > 0 && csv->columns.is_time_named &&
         mz_series_field(text, n_bytes, csv->decimal_comma).kind == MZ_FIELD_TEXT &&
         is_date(text, n_bytes)) {
         return fail_field(csv, &csv->label, "is not a date, as the next row has one", "");

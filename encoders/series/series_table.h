@@ -56,7 +56,8 @@ typedef struct mz_series_table {
 mz_status mz_series_table_push(mz_series_table *table, int64_t number, const double *values,
                                mz_stamp stamp, int64_t id);
 
-/* After the last row. Errors: NOMEM; FORMAT for the dates of series that stand side by side. */
+/* After the last row. Errors: NOMEM; those of mz_timeline_build for the dates of series that stand
+ * side by side; LIMIT. */
 mz_status mz_series_table_settle(mz_series_table *table);
 
 /* Series `index`: column `index` of the stored ones, or the rows of id `index`. Fills all of *out
