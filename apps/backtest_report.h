@@ -42,9 +42,9 @@ void mz_backtest_report_begin(mz_backtest_report *r);
 void mz_backtest_report_series(mz_backtest_report *r, const mz_backtest_result *result);
 void mz_backtest_report_end(mz_backtest_report *r, const mz_backtest_totals *totals);
 
-/* Writes one window as JSON: {"origin","season","timestamps" (with
- * dates),"truth","METHOD":[horizon numbers], ...}, and
- * "quantiles" as in a forecast. */
+/* Writes one window as JSON: {"origin","season","timestamps" (with dates),"truth",
+ * "METHOD":[horizon numbers], ...}, and "quantiles" as in a forecast. A comma stands before all
+ * but the first. */
 void mz_backtest_report_window(const mz_backtest_report *r, FILE *stream,
                                const mz_forecast_entry *entry, const mz_backtest_label *label);
 

@@ -1,15 +1,12 @@
 /* moezoo forecast anomalies: values that their series' own past did not let expect. */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "apps/anomaly_plot.h"
 #include "apps/anomaly_search.h"
 #include "apps/anomaly_writer.h"
-#include "apps/answer.h"
 #include "apps/commands.h"
-#include "apps/forecast_setup.h"
+#include "apps/forecast_job.h"
 #include "core/profile.h"
 
 static const double DEFAULT_LEVEL = 0.99;
@@ -17,75 +14,63 @@ static const double DEFAULT_LEVEL = 0.99;
 /* What the line asked for. */
 typedef struct request {
     mz_forecast_inputs in;
-    const char *output, *level_text, *plot;
-    int format;
-    bool json, show;
+    mz_forecast_output out;
+    const char *level_text;
     double level;
 } request;
 
 typedef struct job {
     mz_context ctx;
     request request;
-    bool quiet;
-    mz_forecast_setup setup;
+    mz_forecast_job all;
     mz_anomaly_search search;
     mz_anomaly_writer writer;
-    mz_answer answer;
     mz_anomaly_plot plot;
-    mz_progress progress;
-    int64_t n_failed, n_judged, n_anomalies;
-    char *first_error; /* of a series */
+    int64_t n_judged, n_anomalies;
 } job;
 
 /* ---- work ---- */
 
 static mz_status open_job(job *j) {
     const request *r = &j->request;
-    if (r->plot != NULL) {
-        MZ_TRY(mz_plot_check_path(&j->ctx, r->plot));
-    }
-    MZ_TRY(mz_forecast_setup_open(&j->ctx, &r->in, &j->setup));
-    const mz_forecast_batch *b = j->setup.batch;
+    MZ_TRY(mz_forecast_job_open(&j->all));
+    const mz_forecast_batch *b = j->all.setup.batch;
     j->search = (mz_anomaly_search){.ctx = &j->ctx,
                                     .forecaster = b->forecaster,
                                     .options = b->options,
                                     .missing = b->missing,
                                     .season = r->in.season,
                                     .level = r->level,
-                                    .progress = &j->progress};
+                                    .progress = &j->all.progress};
     j->plot.ctx = &j->ctx;
-    j->answer = (mz_answer){.ctx = &j->ctx, .path = r->output};
-    MZ_TRY(mz_answer_begin(&j->answer));
-    j->writer = (mz_anomaly_writer){.stream = j->answer.stream,
-                                    .format = (mz_forecast_format)r->format,
-                                    .model = j->setup.model_name,
+    j->writer = (mz_anomaly_writer){.stream = j->all.answer.stream,
+                                    .format = (mz_forecast_format)r->out.format,
+                                    .model = j->all.setup.model_name,
                                     .level = r->level};
     mz_anomaly_writer_begin(&j->writer);
     return MZ_OK;
 }
 
 static void close_job(job *j) {
-    mz_answer_abort(&j->answer);
     mz_anomaly_plot_close(&j->plot);
-    mz_forecast_setup_close(&j->setup);
-    mz_free(&j->ctx, j->first_error);
+    mz_forecast_job_close(&j->all);
     mz_context_close(&j->ctx);
 }
 
 static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
+    mz_answer *answer = &j->all.answer;
     if (f->error == NULL) {
-        MZ_TRY(mz_answer_open(&j->answer));
-        j->writer.stream = j->answer.stream;
-    } else if (j->n_failed++ == 0) {
-        (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", f->id, f->error);
-        MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
+        MZ_TRY(mz_answer_open(answer));
+        j->writer.stream = answer->stream;
+    } else {
+        MZ_TRY(mz_forecast_job_note_failure(&j->all, f->id, f->error));
     }
     j->n_judged += f->n_judged;
     j->n_anomalies += f->n_anomalies;
     mz_anomaly_writer_item(&j->writer, f);
-    mz_answer_check(&j->answer);
-    MZ_TRY(mz_answer_flush(&j->answer));
-    const bool drawn = j->request.plot != NULL || j->request.show;
+    mz_answer_check(answer);
+    MZ_TRY(mz_answer_flush(answer));
+    const bool drawn = j->request.out.plot != NULL || j->request.out.show;
     return drawn && f->error == NULL ? mz_anomaly_plot_add(&j->plot, f) : MZ_OK;
 }
 
@@ -95,7 +80,7 @@ static mz_status judge_series(job *j) {
         mz_series series;
         mz_anomaly_findings findings = {0};
         bool end = false;
-        MZ_TRY(mz_series_next(j->setup.reader, &series, &end));
+        MZ_TRY(mz_series_next(j->all.setup.reader, &series, &end));
         if (end) {
             return MZ_OK;
         }
@@ -111,73 +96,39 @@ static mz_status judge_series(job *j) {
 
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    if (!j->answer.is_open && j->n_failed == n_series) {
-        if (n_series > 1) {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
-                          "none of the %" PRId64 " series can be judged: %s", n_series,
-                          j->first_error);
-        } else {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s",
-                          n_series > 0 ? j->first_error : "no series");
-        }
-        return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
-    }
-    if (!j->answer.is_open) {
+    mz_answer *answer = &j->all.answer;
+    MZ_TRY(mz_forecast_job_check(&j->all));
+    if (!answer->is_open) {
         return MZ_OK; /* interrupted before anything was ready */
     }
     mz_anomaly_writer_end(&j->writer);
-    MZ_TRY(mz_answer_flush(&j->answer));
-    MZ_TRY(mz_anomaly_plot_finish(&j->plot, j->request.plot, NULL));
-    MZ_TRY(mz_answer_commit(&j->answer));
-    return j->request.show ? mz_anomaly_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    MZ_TRY(mz_answer_flush(answer));
+    MZ_TRY(mz_anomaly_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_answer_commit(answer));
+    return j->request.out.show ? mz_anomaly_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
-/* What stderr says after the answer; returns the exit code. */
-static int report(job *j, double seconds) {
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    mz_error *err = &j->ctx.error;
-    if (j->writer.n_written < n_series) {
-        (void)mz_fail(err, MZ_ERR_ARG, "interrupted: %" PRId64 " of %" PRId64 " series judged",
-                      j->writer.n_written, n_series);
-        return mz_cli_fail(&mz_command_forecast_anomalies, err);
-    }
-    if (!j->quiet) {
-        (void)fprintf(stderr,
-                      "%" PRId64 " series, %" PRId64 " of %" PRId64
-                      " judged points outside, %.3g s\n",
-                      j->writer.n_written, j->n_anomalies, j->n_judged, seconds);
-    }
-    if (j->n_failed > 0) {
-        (void)mz_fail(err, MZ_ERR_ARG,
-                      "%s: %" PRId64 " of %" PRId64 " series could not be judged, the first: %s",
-                      j->request.in.file, j->n_failed, n_series, j->first_error);
-        return mz_cli_fail(&mz_command_forecast_anomalies, err);
-    }
-    return MZ_EXIT_OK;
+static int report(const job *j) {
+    char text[128];
+    (void)snprintf(text, sizeof text,
+                   "%" PRId64 " series, %" PRId64 " of %" PRId64 " judged points outside, %.3g s",
+                   j->writer.n_written, j->n_anomalies, j->n_judged, mz_now_s() - j->all.start_s);
+    return mz_forecast_job_tell(&j->all, j->writer.n_written, text);
 }
 
 static int work(job *j) {
-    /* A bar would run through an answer that scrolls by on the same terminal. */
-    const bool is_terminal = j->request.output == NULL && isatty(STDOUT_FILENO) == 1;
     mz_status status = open_job(j);
-    const double start = mz_now_s();
     if (status == MZ_OK) {
-        mz_cli_catch_interrupts();
-        mz_progress_init(&j->progress, "judging", mz_series_n_values(j->setup.reader),
-                         j->quiet || (is_terminal && mz_series_count(j->setup.reader) > 1));
+        const mz_series_reader *reader = j->all.setup.reader;
+        const bool hidden = mz_forecast_job_answer_shows(&j->all) && mz_series_count(reader) > 1;
+        mz_forecast_job_start(&j->all, "judging", mz_series_n_values(reader), hidden);
         status = judge_series(j);
-        mz_progress_finish(&j->progress);
+        mz_progress_finish(&j->all.progress);
     }
     if (status == MZ_OK) {
         status = finish(j);
     }
-    if (status == MZ_OK) {
-        return report(j, mz_now_s() - start);
-    }
-    return j->answer.write_error == EPIPE
-               ? MZ_EXIT_FAILURE
-               : mz_cli_fail(&mz_command_forecast_anomalies, &j->ctx.error);
+    return status == MZ_OK ? report(j) : mz_forecast_job_fail(&j->all);
 }
 
 /* ---- command line ---- */
@@ -206,17 +157,9 @@ static int check_request(request *r, int n_positionals) {
     if (exit_code != MZ_EXIT_OK) {
         return exit_code;
     }
-    if (r->json && r->format != MZ_NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
-        return mz_cli_usage_error(
-            c, "--json means --format json, and --format asks for something else");
-    }
-    r->format = r->json                     ? MZ_FORECAST_JSON
-                : r->format == MZ_NOT_GIVEN ? MZ_FORECAST_TABLE
-                                            : r->format;
-    const bool answer_is_elsewhere = r->output != NULL && strcmp(r->output, "-") != 0;
-    if (r->show && r->format != MZ_FORECAST_TABLE && !answer_is_elsewhere) {
-        return mz_cli_usage_error(
-            c, "--show draws on standard output, where the answer goes; give -o FILE too");
+    const int wrong = mz_forecast_output_check(c, &r->out);
+    if (wrong != MZ_EXIT_OK) {
+        return wrong;
     }
     return check_level(r);
 }
@@ -227,20 +170,10 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
         {"level", 0, MZ_OPTION_STRING, "P",
          "percentage of usual values that lie inside the band (default 99)", 0, 0, NULL,
          &r->level_text},
-        {"plot", 0, MZ_OPTION_STRING, "FILE",
-         "draw the series with their anomalies: .svg, .png or .pdf", 0, 0, NULL, &r->plot},
-        {"show", 0, MZ_OPTION_FLAG, NULL, "draw them on the terminal", 0, 0, NULL, &r->show},
-        {"format", 0, MZ_OPTION_CHOICE, NULL, "form of the answer (default table)", 0, 0,
-         "table|csv|json|jsonl", &r->format},
-        {"json", 0, MZ_OPTION_FLAG, NULL, "same as --format json", 0, 0, NULL, &r->json},
-        {"output", 'o', MZ_OPTION_STRING, "FILE",
-         "write the answer to FILE, which is replaced only when complete (default -: standard "
-         "output)",
-         0, 0, NULL, &r->output},
     };
     mz_option options[MZ_MAX_OPTIONS];
-    const int n_inputs = mz_forecast_input_options(&r->in, options);
-    for (int i = 0; i < n_inputs; i++) {
+    int n = mz_forecast_input_options(&r->in, options);
+    for (int i = 0; i < n; i++) {
         if (options[i].target == &r->in.horizon) {
             options[i].help = "values of a block, each forecast from what lies before the block "
                               "(default: a season, or the multiple of it that has 8 to 24)";
@@ -249,11 +182,13 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
                               "model was trained for)";
         }
     }
-    memcpy(options + n_inputs, own, sizeof own);
-    mz_arguments arguments = {.options = options,
-                              .n_options = n_inputs + (int)(sizeof own / sizeof own[0]),
-                              .positionals = &r->in.file,
-                              .max_positionals = 1};
+    memcpy(options + n, own, sizeof own);
+    n += (int)(sizeof own / sizeof own[0]);
+    n += mz_forecast_output_options(&r->out, "table|csv|json|jsonl",
+                                    "draw the series with their anomalies: .svg, .png or .pdf",
+                                    options + n);
+    mz_arguments arguments = {
+        .options = options, .n_options = n, .positionals = &r->in.file, .max_positionals = 1};
     if (!mz_cli_parse(&mz_command_forecast_anomalies, &arguments, argc, argv, exit_code)) {
         return false;
     }
@@ -263,14 +198,20 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
 }
 
 static int run(int argc, char **argv) {
-    job j = {.request = {.format = MZ_NOT_GIVEN}};
+    job j = {.request = {.out.format = MZ_NOT_GIVEN}};
     mz_common_options common;
     int exit_code = MZ_EXIT_OK;
     if (!parse_request(argc, argv, &j.request, &common, &exit_code) ||
         !mz_cli_context(&mz_command_forecast_anomalies, &common, &j.ctx, &exit_code)) {
         return exit_code;
     }
-    j.quiet = common.quiet;
+    j.request.in.quiet = common.quiet;
+    j.all = (mz_forecast_job){.ctx = &j.ctx,
+                              .command = &mz_command_forecast_anomalies,
+                              .in = &j.request.in,
+                              .out = &j.request.out,
+                              .quiet = common.quiet,
+                              .deed = "judged"};
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

@@ -1,16 +1,13 @@
 /* moezoo forecast backtest: a model and the baselines on the past of the series of a file. */
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "apps/answer.h"
 #include "apps/backtest_report.h"
 #include "apps/commands.h"
+#include "apps/forecast_job.h"
 #include "apps/forecast_plot.h"
-#include "apps/forecast_setup.h"
 #include "core/profile.h"
 
 enum { FEW_SERIES = 16, MAX_WINDOWS = 1000000, MAX_STEP = 1 << 24, N_LINES = 2 };
@@ -18,10 +15,10 @@ enum { FEW_SERIES = 16, MAX_WINDOWS = 1000000, MAX_STEP = 1 << 24, N_LINES = 2 }
 /* What the line asked for. */
 typedef struct request {
     mz_forecast_inputs in;
-    const char *output, *level, *quantile_list, *plot;
+    mz_forecast_output out;
+    const char *level, *quantile_list;
     int64_t n_windows, step;
-    int format;
-    bool json, nonnegative, round, show, per_series, forecasts;
+    bool nonnegative, round, per_series, forecasts;
     mz_forecast_quantiles quantiles;
 } request;
 
@@ -38,16 +35,12 @@ typedef struct current {
 typedef struct job {
     mz_context ctx;
     request request;
-    bool quiet;
-    mz_forecast_setup setup;
+    mz_forecast_job all;
     mz_backtest_windows windows;
-    mz_answer answer;
     mz_backtest_report report;
     mz_backtest_totals totals;
     current current;
-    int64_t n_failed, n_windows;
-    char *first_error; /* of a series */
-    mz_progress progress;
+    int64_t n_windows;
     mz_forecast_plot plot;
 } job;
 
@@ -80,7 +73,7 @@ static mz_status add_window(job *j, const mz_forecast_entry *e, const mz_backtes
     c->n_windows++;
     if (e->error == NULL) {
         mz_backtest_scores_add(&c->scores, e, label, j->request.in.horizon,
-                               j->setup.batch->quantiles);
+                               j->all.setup.batch->quantiles);
         return j->request.forecasts ? add_forecast(j, e, label) : MZ_OK;
     }
     if (c->error != NULL) {
@@ -107,34 +100,29 @@ static mz_status finish_series(job *j, const mz_forecast_entry *e, const mz_back
                                        .warnings = &e->warnings,
                                        .forecasts = c->text,
                                        .error = c->error};
-    if (c->error != NULL && j->n_failed++ == 0) {
-        (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", e->id, c->error);
-        MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
-    }
-    if (c->error == NULL) {
-        MZ_TRY(mz_answer_open(&j->answer));
+    if (c->error != NULL) {
+        MZ_TRY(mz_forecast_job_note_failure(&j->all, e->id, c->error));
+    } else {
+        MZ_TRY(mz_answer_open(&j->all.answer));
         mz_backtest_totals_add(&j->totals, &c->scores);
         j->n_windows += c->n_windows;
-        if (j->request.plot != NULL || j->request.show) {
+        if (j->request.out.plot != NULL || j->request.out.show) {
             MZ_TRY(mz_forecast_plot_add(&j->plot, e));
         }
     }
-    j->report.stream = j->answer.stream;
+    j->report.stream = j->all.answer.stream;
     mz_backtest_report_series(&j->report, &result);
-    mz_answer_check(&j->answer);
+    mz_answer_check(&j->all.answer);
     drop_current(j);
     return MZ_OK;
 }
 
 /* ---- work ---- */
 
-static mz_status next_series(void *self, mz_series *out, bool *end) {
-    return mz_series_next(self, out, end);
-}
-
 static void fill_in(job *j) {
     const request *r = &j->request;
-    mz_forecast_batch *batch = j->setup.batch;
+    const mz_forecast_setup *setup = &j->all.setup;
+    mz_forecast_batch *batch = setup->batch;
     const int64_t step = r->step == MZ_NOT_GIVEN ? r->in.horizon : r->step;
     batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
     batch->nonnegative = r->nonnegative;
@@ -144,17 +132,18 @@ static void fill_in(job *j) {
     batch->season = MZ_SEASON_AUTO; /* what the window says */
     j->windows = (mz_backtest_windows){
         .ctx = &j->ctx,
-        .input = {.next = next_series, .self = j->setup.reader},
+        .input = mz_forecast_setup_source(setup),
         .horizon = r->in.horizon,
         .n_windows = r->n_windows,
         .step = step,
         .season = r->in.season,
     };
-    const int64_t n_series = mz_series_count(j->setup.reader);
+    const int64_t n_series = mz_series_count(setup->reader);
     j->report = (mz_backtest_report){
-        .format = (mz_forecast_format)r->format,
+        .stream = j->all.answer.stream,
+        .format = (mz_forecast_format)r->out.format,
         .file = mz_cli_base_name(r->in.file),
-        .model = j->setup.model_name,
+        .model = setup->model_name,
         .horizon = r->in.horizon,
         .n_windows = r->n_windows,
         .step = step,
@@ -167,35 +156,26 @@ static void fill_in(job *j) {
 }
 
 static mz_status open_job(job *j) {
-    const request *r = &j->request;
-    if (r->plot != NULL) {
-        MZ_TRY(mz_plot_check_path(&j->ctx, r->plot));
-    }
-    MZ_TRY(mz_forecast_setup_open(&j->ctx, &r->in, &j->setup));
+    MZ_TRY(mz_forecast_job_open(&j->all));
     fill_in(j);
-    j->answer.ctx = &j->ctx;
-    j->answer.path = r->output;
-    MZ_TRY(mz_answer_begin(&j->answer));
-    j->report.stream = j->answer.stream;
     mz_backtest_report_begin(&j->report);
     return MZ_OK;
 }
 
 static void close_job(job *j) {
     drop_current(j);
-    mz_answer_abort(&j->answer);
     mz_forecast_plot_close(&j->plot);
     if (j->windows.ctx != NULL) {
         mz_backtest_windows_close(&j->windows);
     }
-    mz_forecast_setup_close(&j->setup);
-    mz_free(&j->ctx, j->first_error);
+    mz_forecast_job_close(&j->all);
     mz_context_close(&j->ctx);
 }
 
 static mz_status score_batch(job *j) {
-    for (int i = 0; i < j->setup.batch->n_ready; i++) {
-        const mz_forecast_entry *e = &j->setup.batch->entries[i];
+    const mz_forecast_batch *batch = j->all.setup.batch;
+    for (int i = 0; i < batch->n_ready; i++) {
+        const mz_forecast_entry *e = &batch->entries[i];
         const mz_backtest_label label = mz_backtest_windows_take_label(&j->windows);
         MZ_TRY(add_window(j, e, &label));
         if (label.window + 1 == label.n_windows) {
@@ -203,18 +183,19 @@ static mz_status score_batch(job *j) {
         }
     }
     const int64_t n_done = j->report.n_written * j->request.n_windows + j->current.n_windows;
-    mz_progress_update(&j->progress, n_done);
-    return mz_answer_flush(&j->answer);
+    mz_progress_update(&j->all.progress, n_done);
+    return mz_answer_flush(&j->all.answer);
 }
 
 static mz_status run_windows(job *j) {
     const mz_forecast_source source = {.next = mz_backtest_windows_next, .self = &j->windows};
+    mz_forecast_batch *batch = j->all.setup.batch;
     while (!mz_cli_interrupted()) {
-        MZ_TRY(mz_forecast_batch_next(j->setup.batch, &source));
-        if (j->setup.batch->n_ready == 0) {
+        MZ_TRY(mz_forecast_batch_next(batch, &source));
+        if (batch->n_ready == 0) {
             return MZ_OK;
         }
-        MZ_TRY(mz_forecast_batch_run(j->setup.batch));
+        MZ_TRY(mz_forecast_batch_run(batch));
         MZ_TRY(score_batch(j));
     }
     return MZ_OK;
@@ -245,79 +226,47 @@ static void choose_lines(job *j) {
 
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    if (!j->answer.is_open && j->n_failed == n_series) {
-        if (n_series > 1) {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
-                          "none of the %" PRId64 " series can be scored: %s", n_series,
-                          j->first_error);
-        } else {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s", j->first_error);
-        }
-        return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
-    }
-    if (!j->answer.is_open) {
+    mz_answer *answer = &j->all.answer;
+    MZ_TRY(mz_forecast_job_check(&j->all));
+    if (!answer->is_open) {
         return MZ_OK; /* interrupted before anything was ready */
     }
     choose_lines(j);
     mz_backtest_report_end(&j->report, &j->totals);
-    mz_answer_check(&j->answer);
-    MZ_TRY(mz_answer_flush(&j->answer));
-    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.plot, NULL));
-    MZ_TRY(mz_answer_commit(&j->answer));
-    return j->request.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    mz_answer_check(answer);
+    MZ_TRY(mz_answer_flush(answer));
+    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_answer_commit(answer));
+    return j->request.out.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
-/* What stderr says after the answer; returns the exit code. */
-static int tell(job *j, double seconds) {
-    const mz_command *c = &mz_command_forecast_backtest;
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    mz_error *err = &j->ctx.error;
-    if (j->report.n_written < n_series) {
-        (void)mz_fail(err, MZ_ERR_ARG, "interrupted: %" PRId64 " of %" PRId64 " series scored",
-                      j->report.n_written - j->n_failed, n_series);
-        return mz_cli_fail(c, err);
-    }
-    if (!j->quiet) {
-        (void)fprintf(stderr, "%" PRId64 " series, %" PRId64 " windows in %.3g s: %.4g windows/s\n",
-                      n_series, j->n_windows, seconds,
-                      (double)j->n_windows / (seconds > 0 ? seconds : 1e-9));
-    }
-    if (j->n_failed > 0) {
-        (void)mz_fail(err, MZ_ERR_ARG,
-                      "%s: %" PRId64 " of %" PRId64 " series could not be scored, the first: %s",
-                      j->request.in.file, j->n_failed, n_series, j->first_error);
-        return mz_cli_fail(c, err);
-    }
-    return MZ_EXIT_OK;
+static int tell(const job *j) {
+    const double seconds = mz_now_s() - j->all.start_s;
+    const int64_t n_series = mz_series_count(j->all.setup.reader);
+    const bool is_whole = j->report.n_written == n_series;
+    char text[128];
+    (void)snprintf(text, sizeof text,
+                   "%" PRId64 " series, %" PRId64 " windows in %.3g s: %.4g windows/s", n_series,
+                   j->n_windows, seconds, (double)j->n_windows / (seconds > 0 ? seconds : 1e-9));
+    return mz_forecast_job_tell(&j->all,
+                                is_whole ? n_series : j->report.n_written - j->all.n_failed, text);
 }
 
 static int work(job *j) {
-    const bool answer_shows = j->request.output == NULL && isatty(STDOUT_FILENO) == 1 &&
-                              j->request.format != MZ_FORECAST_TABLE;
     mz_status status = open_job(j);
-    const double start = mz_now_s();
     if (status == MZ_OK) {
-        mz_cli_catch_interrupts();
-        if (!j->quiet) {
-            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast_backtest,
-                                         j->request.in.file);
-        }
-        mz_progress_init(&j->progress, "backtesting",
-                         mz_series_count(j->setup.reader) * j->request.n_windows,
-                         j->quiet || answer_shows);
+        /* The table comes at the end. */
+        const bool hidden =
+            mz_forecast_job_answer_shows(&j->all) && j->request.out.format != MZ_FORECAST_TABLE;
+        mz_forecast_job_start(&j->all, "backtesting",
+                              mz_series_count(j->all.setup.reader) * j->request.n_windows, hidden);
         status = run_windows(j);
-        mz_progress_finish(&j->progress);
+        mz_progress_finish(&j->all.progress);
     }
     if (status == MZ_OK) {
         status = finish(j);
     }
-    if (status == MZ_OK) {
-        return tell(j, mz_now_s() - start);
-    }
-    return j->answer.write_error == EPIPE
-               ? MZ_EXIT_FAILURE
-               : mz_cli_fail(&mz_command_forecast_backtest, &j->ctx.error);
+    return status == MZ_OK ? tell(j) : mz_forecast_job_fail(&j->all);
 }
 
 /* ---- command line ---- */
@@ -328,24 +277,16 @@ static int check_request(request *r, int n_positionals) {
     if (exit_code != MZ_EXIT_OK) {
         return exit_code;
     }
-    if (r->json && r->format != MZ_NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
-        return mz_cli_usage_error(
-            c, "--json means --format json, and --format asks for something else");
+    const int wrong = mz_forecast_output_check(c, &r->out);
+    if (wrong != MZ_EXIT_OK) {
+        return wrong;
     }
-    r->format = r->json                     ? MZ_FORECAST_JSON
-                : r->format == MZ_NOT_GIVEN ? MZ_FORECAST_TABLE
-                                            : r->format;
-    if (r->forecasts && r->format != MZ_FORECAST_JSON) {
+    if (r->forecasts && r->out.format != MZ_FORECAST_JSON) {
         return mz_cli_usage_error(c, "--forecasts goes with --json only");
     }
-    if (r->per_series && r->format != MZ_FORECAST_TABLE) {
+    if (r->per_series && r->out.format != MZ_FORECAST_TABLE) {
         return mz_cli_usage_error(c, "--per-series is for the table; csv and json have every "
                                      "series anyway");
-    }
-    const bool answer_is_elsewhere = r->output != NULL && strcmp(r->output, "-") != 0;
-    if (r->show && r->format != MZ_FORECAST_TABLE && !answer_is_elsewhere) {
-        return mz_cli_usage_error(
-            c, "--show draws on standard output, where the answer goes; give -o FILE too");
     }
     return mz_forecast_bands_check(c, r->level, r->quantile_list, &r->quantiles);
 }
@@ -359,8 +300,8 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
         {"step", 0, MZ_OPTION_INT, "S", "values from one window to the next (default: the horizon)",
          1, MAX_STEP, NULL, &r->step},
         {"level", 0, MZ_OPTION_STRING, "80,95",
-         "score bands too that should hold the truth this often, in percent (21 times the work)", 0,
-         0, NULL, &r->level},
+         "score bands too that should hold the truth this often, in percent", 0, 0, NULL,
+         &r->level},
         {"quantiles", 0, MZ_OPTION_STRING, "0.1,0.9", "the same as quantiles, ascending", 0, 0,
          NULL, &r->quantile_list},
         {"nonnegative", 0, MZ_OPTION_FLAG, NULL, "raise negative values of the model to 0", 0, 0,
@@ -372,25 +313,17 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
          &r->per_series},
         {"forecasts", 0, MZ_OPTION_FLAG, NULL, "with --json: the forecasts of every window too", 0,
          0, NULL, &r->forecasts},
-        {"plot", 0, MZ_OPTION_STRING, "FILE",
-         "draw the last window of each series beside the best two baselines: .svg, .png or .pdf", 0,
-         0, NULL, &r->plot},
-        {"show", 0, MZ_OPTION_FLAG, NULL, "draw them on the terminal", 0, 0, NULL, &r->show},
-        {"format", 0, MZ_OPTION_CHOICE, NULL, "form of the answer (default table)", 0, 0,
-         "table|csv|json", &r->format},
-        {"json", 0, MZ_OPTION_FLAG, NULL, "same as --format json", 0, 0, NULL, &r->json},
-        {"output", 'o', MZ_OPTION_STRING, "FILE",
-         "write the answer to FILE, which is replaced only when complete (default -: standard "
-         "output)",
-         0, 0, NULL, &r->output},
     };
     mz_option options[MZ_MAX_OPTIONS];
-    const int n_inputs = mz_forecast_input_options(&r->in, options);
-    memcpy(options + n_inputs, own, sizeof own);
-    mz_arguments arguments = {.options = options,
-                              .n_options = n_inputs + (int)(sizeof own / sizeof own[0]),
-                              .positionals = &r->in.file,
-                              .max_positionals = 1};
+    int n = mz_forecast_input_options(&r->in, options);
+    memcpy(options + n, own, sizeof own);
+    n += (int)(sizeof own / sizeof own[0]);
+    n += mz_forecast_output_options(
+        &r->out, "table|csv|json",
+        "draw the last window of each series beside the best two baselines: .svg, .png or .pdf",
+        options + n);
+    mz_arguments arguments = {
+        .options = options, .n_options = n, .positionals = &r->in.file, .max_positionals = 1};
     if (!mz_cli_parse(&mz_command_forecast_backtest, &arguments, argc, argv, exit_code)) {
         return false;
     }
@@ -401,7 +334,7 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
 
 static int run(int argc, char **argv) {
     job j = {.request = {.in.horizon = MZ_NOT_GIVEN,
-                         .format = MZ_NOT_GIVEN,
+                         .out.format = MZ_NOT_GIVEN,
                          .n_windows = 1,
                          .step = MZ_NOT_GIVEN}};
     mz_common_options common;
@@ -410,7 +343,13 @@ static int run(int argc, char **argv) {
         !mz_cli_context(&mz_command_forecast_backtest, &common, &j.ctx, &exit_code)) {
         return exit_code;
     }
-    j.quiet = common.quiet;
+    j.request.in.quiet = common.quiet;
+    j.all = (mz_forecast_job){.ctx = &j.ctx,
+                              .command = &mz_command_forecast_backtest,
+                              .in = &j.request.in,
+                              .out = &j.request.out,
+                              .quiet = common.quiet,
+                              .deed = "scored"};
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

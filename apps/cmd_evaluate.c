@@ -8,17 +8,14 @@
 #include <strings.h>
 
 #include "apps/commands.h"
-#include "apps/forecast_batch.h"
+#include "apps/forecast_setup.h"
 #include "apps/zoo/zoo.h"
 #include "core/profile.h"
-#include "encoders/series/series_reader.h"
-
-enum { NOT_GIVEN = -1 };
 
 typedef struct request {
-    const char *file, *model, *models_dir;
-    int64_t horizon, context_len, stride;
-    int protocol, precision;
+    mz_forecast_inputs in;
+    int64_t stride;
+    int protocol;
     bool json;
 } request;
 
@@ -48,10 +45,8 @@ typedef struct job {
     mz_context ctx;
     request request;
     bool quiet;
-    mz_series_reader *reader;
-    char *model_dir, *model_name;
+    mz_forecast_setup setup;
     mz_model_info info;
-    mz_forecast_batch *batch;
     windows windows;
     scores scores;
 } job;
@@ -111,7 +106,7 @@ static mz_status scale_column(job *j, double *values, const char *name) {
             return mz_fail(&j->ctx.error, MZ_ERR_ARG,
                            "%s: column \"%s\", data row %" PRId64
                            ": a missing value; the protocol has none",
-                           j->request.file, name, i + 1);
+                           j->request.in.file, name, i + 1);
         }
     }
     const mz_series_scale scale =
@@ -130,14 +125,14 @@ static mz_status take(mz_context *ctx, int64_t n, size_t size, const char *what,
 static mz_status read_columns(job *j) {
     windows *w = &j->windows;
     void *memory = NULL;
-    w->n_columns = mz_series_count(j->reader);
+    w->n_columns = mz_series_count(j->setup.reader);
     for (int64_t c = 0; c < w->n_columns; c++) {
         mz_series series;
         bool end = false;
-        MZ_TRY(mz_series_next(j->reader, &series, &end));
+        MZ_TRY(mz_series_next(j->setup.reader, &series, &end));
         if (c == 0) {
             w->n_rows = series.n_values;
-            MZ_TRY(split_of(&j->ctx, j->request.file, w->n_rows, &w->rows));
+            MZ_TRY(split_of(&j->ctx, j->request.in.file, w->n_rows, &w->rows));
             MZ_TRY(take(&j->ctx, w->n_columns * w->n_rows, sizeof(double), "columns", &memory));
             w->values = memory;
             MZ_TRY(take(&j->ctx, w->n_columns, sizeof *w->names, "names of columns", &memory));
@@ -146,7 +141,7 @@ static mz_status read_columns(job *j) {
         if (series.n_values != w->n_rows) {
             return mz_fail(&j->ctx.error, MZ_ERR_ARG,
                            "%s: series \"%s\" has %" PRId64 " values, the first one %" PRId64,
-                           j->request.file, series.id, series.n_values, w->n_rows);
+                           j->request.in.file, series.id, series.n_values, w->n_rows);
         }
         (void)snprintf(w->names[c], sizeof w->names[c], "%s", series.id);
         memcpy(w->values + c * w->n_rows, series.values, (size_t)w->n_rows * sizeof(double));
@@ -221,7 +216,7 @@ static const published *find_published(const job *j, int *model) {
              : j->info.n_parameters == parameters[1] ? 1
                                                      : -1;
     for (size_t i = 0; *model >= 0 && i < sizeof table_3 / sizeof table_3[0]; i++) {
-        const bool is_data = name_has(j->request.file, table_3[i].data);
+        const bool is_data = name_has(j->request.in.file, table_3[i].data);
         if (is_data && table_3[i].horizon == j->windows.horizon) {
             return &table_3[i];
         }
@@ -232,59 +227,38 @@ static const published *find_published(const job *j, int *model) {
 /* ---- work ---- */
 
 static mz_status open_job(job *j) {
-    const request *r = &j->request;
-    const mz_series_options series = {0};
-    const mz_load_options load = {.precision = (mz_precision)r->precision};
+    const mz_forecast_inputs *in = &j->request.in;
     windows *w = &j->windows;
-    void *memory = NULL;
-    MZ_TRY(mz_series_open(&j->ctx, r->file, &series, &j->reader));
-    w->horizon = r->horizon;
-    w->stride = r->stride;
-    w->context_len = r->context_len > 0 ? r->context_len : context_of(r->horizon);
+    w->horizon = in->horizon;
+    w->stride = j->request.stride;
+    w->context_len = in->context_len;
+    MZ_TRY(mz_forecast_setup_open(&j->ctx, in, &j->setup));
     MZ_TRY(read_columns(j));
     if (windows_per_column(w) == 0 || w->rows.test_begin < w->context_len) {
         return mz_fail(&j->ctx.error, MZ_ERR_ARG,
                        "%s: no window fits: %" PRId64 " test rows after %" PRId64
                        ", horizon %" PRId64 ", context %" PRId64,
-                       r->file, w->rows.test_end - w->rows.test_begin, w->rows.test_begin,
+                       in->file, w->rows.test_end - w->rows.test_begin, w->rows.test_begin,
                        w->horizon, w->context_len);
     }
     w->at = w->rows.test_begin;
-    MZ_TRY(mz_cli_find_model(&j->ctx, r->model, r->models_dir, "timemoe-nano", &j->model_dir));
-    MZ_TRY(mz_cli_model_name(&j->ctx, j->model_dir, &j->model_name));
-    MZ_TRY(mz_zoo_describe(&j->ctx, j->model_dir, &j->info));
-    MZ_TRY(take(&j->ctx, 1, sizeof(mz_forecast_batch), "batch", &memory));
-    j->batch = memory;
-    j->batch->ctx = &j->ctx;
-    j->batch->options = (mz_forecast_options){
-        .horizon = w->horizon, .context_len = w->context_len, .normalize = MZ_NORMALIZE_NONE};
-    j->batch->missing = MZ_MISSING_ERROR;
-    j->batch->hold_out = true;
-    return mz_zoo_load_forecaster(&j->ctx, j->model_dir, &load, &j->batch->forecaster);
+    j->setup.batch->hold_out = true;
+    return mz_zoo_describe(&j->ctx, j->setup.model_dir, &j->info);
 }
 
 static void close_job(job *j) {
-    if (j->batch != NULL) {
-        mz_forecast_batch_close(j->batch);
-        mz_forecaster_close(j->batch->forecaster);
-    }
-    mz_free(&j->ctx, j->batch);
     mz_free(&j->ctx, j->windows.window);
     mz_free(&j->ctx, j->windows.names);
     mz_free(&j->ctx, j->windows.values);
-    mz_free(&j->ctx, j->model_name);
-    mz_free(&j->ctx, j->model_dir);
-    if (j->reader != NULL) {
-        mz_series_close(j->reader);
-    }
+    mz_forecast_setup_close(&j->setup);
     mz_context_close(&j->ctx);
 }
 
 static mz_status add_scores(job *j) {
-    for (int i = 0; i < j->batch->n_ready; i++) {
-        const mz_forecast_entry *e = &j->batch->entries[i];
+    for (int i = 0; i < j->setup.batch->n_ready; i++) {
+        const mz_forecast_entry *e = &j->setup.batch->entries[i];
         if (e->error != NULL) {
-            return mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s: series \"%s\": %s", j->request.file,
+            return mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s: series \"%s\": %s", j->request.in.file,
                            e->id, e->error);
         }
         for (int64_t h = 0; h < j->windows.horizon; h++) {
@@ -305,11 +279,11 @@ static mz_status run_windows(job *j) {
     mz_progress_init(&progress, "evaluating",
                      windows_per_column(&j->windows) * j->windows.n_columns, j->quiet);
     while (status == MZ_OK) {
-        status = mz_forecast_batch_next(j->batch, &source);
-        if (status != MZ_OK || j->batch->n_ready == 0) {
+        status = mz_forecast_batch_next(j->setup.batch, &source);
+        if (status != MZ_OK || j->setup.batch->n_ready == 0) {
             break;
         }
-        status = mz_forecast_batch_run(j->batch);
+        status = mz_forecast_batch_run(j->setup.batch);
         if (status == MZ_OK) {
             status = add_scores(j);
         }
@@ -325,9 +299,9 @@ static void print_table(const job *j, double seconds) {
     int model = -1;
     const published *p = find_published(j, &model);
     (void)printf("data       %s: %" PRId64 " columns, test rows %" PRId64 " to %" PRId64 "\n",
-                 mz_cli_base_name(j->request.file), w->n_columns, w->rows.test_begin,
+                 mz_cli_base_name(j->request.in.file), w->n_columns, w->rows.test_begin,
                  w->rows.test_end - 1);
-    (void)printf("model      %s, context %" PRId64 ", horizon %" PRId64 "\n", j->model_name,
+    (void)printf("model      %s, context %" PRId64 ", horizon %" PRId64 "\n", j->setup.model_name,
                  w->context_len, w->horizon);
     (void)printf("windows    %" PRId64 " (every %" PRId64 "%s), %.3g s\n", s->n_windows, w->stride,
                  w->stride == 1 ? ": all" : "", seconds);
@@ -345,9 +319,9 @@ static void print_json(const job *j, double seconds) {
     int model = -1;
     const published *p = find_published(j, &model);
     (void)fputs("{\"file\":", stdout);
-    mz_cli_write_json_string(stdout, mz_cli_base_name(j->request.file));
+    mz_cli_write_json_string(stdout, mz_cli_base_name(j->request.in.file));
     (void)fputs(",\"model\":", stdout);
-    mz_cli_write_json_string(stdout, j->model_name);
+    mz_cli_write_json_string(stdout, j->setup.model_name);
     (void)printf(",\"protocol\":\"ett\",\"context\":%" PRId64 ",\"horizon\":%" PRId64
                  ",\"stride\":%" PRId64 ",\"columns\":%" PRId64 ",\"windows\":%" PRId64
                  ",\"mse\":%.17g,\"mae\":%.17g,\"seconds\":%.6g",
@@ -386,41 +360,47 @@ static int work(job *j) {
 
 static int run(int argc, char **argv) {
     const mz_command *c = &mz_command_forecast_evaluate;
-    job j = {.request = {.horizon = NOT_GIVEN, .stride = 1}};
+    /* Rows are counted as they stand, whatever their dates: the published Weather file has gaps. */
+    job j = {.request = {.in = {.horizon = MZ_NOT_GIVEN,
+                                .ignore_dates = true,
+                                .missing = MZ_MISSING_ERROR,
+                                .normalize = MZ_NORMALIZE_NONE},
+                         .stride = 1}};
     request *r = &j.request;
+    mz_forecast_inputs *in = &r->in;
     const mz_option options[] = {
         {"horizon", 'n', MZ_OPTION_INT, "N",
          "how many values to forecast (published: 96, 192, 336, 720)", 1, MZ_MAX_HORIZON, NULL,
-         &r->horizon},
+         &in->horizon},
         {"protocol", 0, MZ_OPTION_CHOICE, NULL, "how to cut and scale the file (default ett)", 0, 0,
          "ett", &r->protocol},
         {"context", 'c', MZ_OPTION_INT, "N",
          "values before each window (default 512, 1024, 2048, 3072 for the published horizons, "
-         "else 4 "
-         "horizons)",
-         1, 1 << 18, NULL, &r->context_len},
+         "else 4 horizons)",
+         1, MZ_FORECAST_MAX_CONTEXT, NULL, &in->context_len},
         {"stride", 0, MZ_OPTION_INT, "N", "rows from one window to the next (default 1)", 1,
          INT64_MAX / 2, NULL, &r->stride},
         {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
-         "checkpoint folder or name (default timemoe-nano)", 0, 0, NULL, &r->model},
+         "checkpoint folder or name (default timemoe-nano)", 0, 0, NULL, &in->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
-         &r->models_dir},
+         &in->models_dir},
         {"precision", 0, MZ_OPTION_CHOICE, NULL, "arithmetic of the products (default f32)", 0, 0,
-         "f32|bf16", &r->precision},
+         "f32|bf16", &in->precision},
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object", 0, 0, NULL, &r->json},
     };
     mz_arguments arguments = {.options = options,
                               .n_options = sizeof options / sizeof options[0],
-                              .positionals = &r->file,
+                              .positionals = &in->file,
                               .max_positionals = 1};
     int exit_code = MZ_EXIT_OK;
     if (!mz_cli_parse(c, &arguments, argc, argv, &exit_code)) {
         return exit_code;
     }
-    if (arguments.n_positionals == 0 || r->horizon == NOT_GIVEN) {
+    if (arguments.n_positionals == 0 || in->horizon == MZ_NOT_GIVEN) {
         return mz_cli_usage_error(c, "%s is missing; usage: %s",
-                                  r->horizon == NOT_GIVEN ? "--horizon N" : "FILE", c->usage);
+                                  in->horizon == MZ_NOT_GIVEN ? "--horizon N" : "FILE", c->usage);
     }
+    in->context_len = in->context_len > 0 ? in->context_len : context_of(in->horizon);
     if (!mz_cli_context(c, &arguments.common, &j.ctx, &exit_code)) {
         return exit_code;
     }

@@ -1,17 +1,10 @@
 /* moezoo forecast: series in, forecasts out. */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "apps/answer.h"
 #include "apps/commands.h"
-#include "apps/forecast_batch.h"
+#include "apps/forecast_job.h"
 #include "apps/forecast_plot.h"
-#include "apps/forecast_setup.h"
-#include "apps/forecast_writer.h"
-#include "core/file.h"
 #include "core/profile.h"
 
 enum { FEW_SERIES = 16 };
@@ -19,29 +12,25 @@ enum { FEW_SERIES = 16 };
 /* What the line asked for. */
 typedef struct request {
     mz_forecast_inputs in;
-    const char *output, *level, *quantile_list, *plot;
+    mz_forecast_output out;
+    const char *level, *quantile_list;
     int64_t seed;
-    int format;
-    bool json, nonnegative, round, baselines, show;
+    bool nonnegative, round, baselines;
     mz_forecast_quantiles quantiles;
 } request;
 
 typedef struct job {
     mz_context ctx;
     request request;
-    bool quiet;
-    mz_forecast_setup setup;
-    mz_answer answer;
+    mz_forecast_job all;
     mz_forecast_writer writer;
-    int64_t n_failed, n_values;
-    char *first_error; /* of a series */
-    mz_progress progress;
+    int64_t n_values;
     mz_forecast_plot plot;
 } job;
 
 static mz_status write_entry(job *j, const mz_forecast_entry *e) {
     if (e->error == NULL) {
-        MZ_TRY(mz_answer_open(&j->answer));
+        MZ_TRY(mz_answer_open(&j->all.answer));
     }
     const mz_forecast_answer answer = {
         .id = e->id,
@@ -59,9 +48,9 @@ static mz_status write_entry(job *j, const mz_forecast_entry *e) {
         .form = &e->form,
         .frequency = &e->frequency,
     };
-    j->writer.stream = j->answer.stream;
+    j->writer.stream = j->all.answer.stream;
     mz_forecast_writer_item(&j->writer, &answer);
-    mz_answer_check(&j->answer);
+    mz_answer_check(&j->all.answer);
     return MZ_OK;
 }
 
@@ -69,48 +58,42 @@ static mz_status write_entry(job *j, const mz_forecast_entry *e) {
 
 static mz_status open_job(job *j) {
     const request *r = &j->request;
-    if (r->plot != NULL) {
-        MZ_TRY(mz_plot_check_path(&j->ctx, r->plot));
-    }
-    MZ_TRY(mz_forecast_setup_open(&j->ctx, &r->in, &j->setup));
-    mz_forecast_batch *batch = j->setup.batch;
+    MZ_TRY(mz_forecast_job_open(&j->all));
+    const mz_forecast_setup *setup = &j->all.setup;
+    mz_forecast_batch *batch = setup->batch;
     batch->quantiles = r->quantiles.n > 0 ? &r->quantiles : NULL;
     batch->nonnegative = r->nonnegative;
     batch->round = r->round;
     batch->baselines = r->baselines;
     batch->season = r->baselines ? r->in.season : batch->season;
     j->writer = (mz_forecast_writer){
-        .format = (mz_forecast_format)r->format,
-        .model = j->setup.model_name,
+        .stream = j->all.answer.stream,
+        .format = (mz_forecast_format)r->out.format,
+        .model = setup->model_name,
         .horizon = r->in.horizon,
         .quantiles = batch->quantiles,
         .baselines = r->baselines,
-        .pictures = mz_series_count(j->setup.reader) <= FEW_SERIES && !r->show,
-        .has_dates = mz_series_has_dates(j->setup.reader),
+        .pictures = mz_series_count(setup->reader) <= FEW_SERIES && !r->out.show,
+        .has_dates = mz_series_has_dates(setup->reader),
         .overshoot = r->in.overshoot,
     };
-    j->writer.n_notes = mz_series_notes(j->setup.reader, &j->writer.notes);
+    j->writer.n_notes = mz_series_notes(setup->reader, &j->writer.notes);
     j->plot =
         (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
-    j->answer.ctx = &j->ctx;
-    j->answer.path = r->output;
-    MZ_TRY(mz_answer_begin(&j->answer));
-    j->writer.stream = j->answer.stream;
     mz_forecast_writer_begin(&j->writer);
     return MZ_OK;
 }
 
 static void close_job(job *j) {
-    mz_answer_abort(&j->answer);
     mz_forecast_plot_close(&j->plot);
-    mz_forecast_setup_close(&j->setup);
-    mz_free(&j->ctx, j->first_error);
+    mz_forecast_job_close(&j->all);
     mz_context_close(&j->ctx);
 }
 
 /* A CSV answer has no place for warnings. */
 static void tell_warnings(const job *j, const mz_forecast_entry *e) {
-    for (int i = 0; i < e->warnings.n && j->request.format == MZ_FORECAST_CSV && !j->quiet; i++) {
+    const bool told = j->request.out.format == MZ_FORECAST_CSV && !j->all.quiet;
+    for (int i = 0; told && i < e->warnings.n; i++) {
         mz_error text;
         (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->warnings.text[i]);
         (void)fprintf(stderr, "moezoo forecast: warning: %s\n", text.message);
@@ -118,35 +101,32 @@ static void tell_warnings(const job *j, const mz_forecast_entry *e) {
 }
 
 static mz_status write_batch(job *j) {
-    for (int i = 0; i < j->setup.batch->n_ready; i++) {
-        const mz_forecast_entry *e = &j->setup.batch->entries[i];
-        if (e->error != NULL && j->n_failed++ == 0) {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->error);
-            MZ_TRY(mz_strdup(&j->ctx, j->ctx.error.message, &j->first_error));
+    const mz_forecast_batch *batch = j->all.setup.batch;
+    for (int i = 0; i < batch->n_ready; i++) {
+        const mz_forecast_entry *e = &batch->entries[i];
+        if (e->error != NULL) {
+            MZ_TRY(mz_forecast_job_note_failure(&j->all, e->id, e->error));
         }
         j->n_values += e->n_observed;
         MZ_TRY(write_entry(j, e));
-        if (e->error == NULL && (j->request.plot != NULL || j->request.show)) {
+        if (e->error == NULL && (j->request.out.plot != NULL || j->request.out.show)) {
             MZ_TRY(mz_forecast_plot_add(&j->plot, e));
         }
         tell_warnings(j, e);
     }
-    mz_progress_update(&j->progress, j->writer.n_written);
-    return mz_answer_flush(&j->answer);
-}
-
-static mz_status next_series(void *self, mz_series *out, bool *end) {
-    return mz_series_next(self, out, end);
+    mz_progress_update(&j->all.progress, j->writer.n_written);
+    return mz_answer_flush(&j->all.answer);
 }
 
 static mz_status run_batches(job *j) {
-    const mz_forecast_source source = {.next = next_series, .self = j->setup.reader};
+    const mz_forecast_source source = mz_forecast_setup_source(&j->all.setup);
+    mz_forecast_batch *batch = j->all.setup.batch;
     while (!mz_cli_interrupted()) {
-        MZ_TRY(mz_forecast_batch_next(j->setup.batch, &source));
-        if (j->setup.batch->n_ready == 0) {
+        MZ_TRY(mz_forecast_batch_next(batch, &source));
+        if (batch->n_ready == 0) {
             return MZ_OK;
         }
-        MZ_TRY(mz_forecast_batch_run(j->setup.batch));
+        MZ_TRY(mz_forecast_batch_run(batch));
         MZ_TRY(write_batch(j));
     }
     return MZ_OK;
@@ -154,76 +134,40 @@ static mz_status run_batches(job *j) {
 
 /* Completes the answer, if there is any. */
 static mz_status finish(job *j) {
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    if (!j->answer.is_open && j->n_failed == n_series) {
-        if (n_series > 1) {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG,
-                          "none of the %" PRId64 " series can be forecast: %s", n_series,
-                          j->first_error);
-        } else {
-            (void)mz_fail(&j->ctx.error, MZ_ERR_ARG, "%s", j->first_error);
-        }
-        return mz_fail_prefix(&j->ctx.error, "%s", j->request.in.file);
-    }
-    if (!j->answer.is_open) {
+    mz_answer *answer = &j->all.answer;
+    MZ_TRY(mz_forecast_job_check(&j->all));
+    if (!answer->is_open) {
         return MZ_OK; /* interrupted before anything was ready */
     }
     mz_forecast_writer_end(&j->writer);
-    MZ_TRY(mz_answer_flush(&j->answer));
-    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.plot, NULL));
-    MZ_TRY(mz_answer_commit(&j->answer));
-    return j->request.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    MZ_TRY(mz_answer_flush(answer));
+    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_answer_commit(answer));
+    return j->request.out.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
 }
 
-/* What stderr says after the answer; returns the exit code. */
-static int report(job *j, int64_t n_written, double seconds) {
-    const int64_t n_series = mz_series_count(j->setup.reader);
-    mz_error *err = &j->ctx.error;
-    if (n_written < n_series) {
-        (void)mz_fail(err, MZ_ERR_ARG, "interrupted: %" PRId64 " of %" PRId64 " series written",
-                      n_written, n_series);
-        return mz_cli_fail(&mz_command_forecast, err);
-    }
-    if (!j->quiet) {
-        (void)fprintf(stderr, "%" PRId64 " series, %" PRId64 " points in %.3g s: %.4g series/s\n",
-                      n_written, j->n_values, seconds,
-                      (double)n_written / (seconds > 0 ? seconds : 1e-9));
-    }
-    if (j->n_failed > 0) {
-        (void)mz_fail(err, MZ_ERR_ARG,
-                      "%s: %" PRId64 " of %" PRId64 " series could not be forecast, the first: %s",
-                      j->request.in.file, j->n_failed, n_series, j->first_error);
-        return mz_cli_fail(&mz_command_forecast, err);
-    }
-    return MZ_EXIT_OK;
+static int report(const job *j, int64_t n_written) {
+    const double seconds = mz_now_s() - j->all.start_s;
+    char text[128];
+    (void)snprintf(text, sizeof text,
+                   "%" PRId64 " series, %" PRId64 " points in %.3g s: %.4g series/s", n_written,
+                   j->n_values, seconds, (double)n_written / (seconds > 0 ? seconds : 1e-9));
+    return mz_forecast_job_tell(&j->all, n_written, text);
 }
 
 static int work(job *j) {
-    /* A bar would run through an answer that scrolls by on the same terminal. */
-    const bool answer_shows = j->request.output == NULL && isatty(STDOUT_FILENO) == 1;
     mz_status status = open_job(j);
-    const double start = mz_now_s();
     if (status == MZ_OK) {
-        /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end
-         * at once. */
-        mz_cli_catch_interrupts();
-        if (!j->quiet) {
-            mz_forecast_setup_tell_notes(&j->setup, &mz_command_forecast, j->request.in.file);
-        }
-        mz_progress_init(&j->progress, "forecasting", mz_series_count(j->setup.reader),
-                         j->quiet || answer_shows);
+        mz_forecast_job_start(&j->all, "forecasting", mz_series_count(j->all.setup.reader),
+                              mz_forecast_job_answer_shows(&j->all));
         status = run_batches(j);
-        mz_progress_finish(&j->progress);
+        mz_progress_finish(&j->all.progress);
     }
-    const int64_t n_written = j->answer.is_open ? j->writer.n_written : 0;
+    const int64_t n_written = j->all.answer.is_open ? j->writer.n_written : 0;
     if (status == MZ_OK) {
         status = finish(j);
     }
-    if (status == MZ_OK) {
-        return report(j, n_written, mz_now_s() - start);
-    }
-    return j->answer.write_error == EPIPE ? MZ_EXIT_FAILURE
-                                          : mz_cli_fail(&mz_command_forecast, &j->ctx.error);
+    return status == MZ_OK ? report(j, n_written) : mz_forecast_job_fail(&j->all);
 }
 
 /* ---- command line ---- */
@@ -234,17 +178,9 @@ static int check_request(request *r, int n_positionals) {
     if (exit_code != MZ_EXIT_OK) {
         return exit_code;
     }
-    if (r->json && r->format != MZ_NOT_GIVEN && r->format != MZ_FORECAST_JSON) {
-        return mz_cli_usage_error(
-            c, "--json means --format json, and --format asks for something else");
-    }
-    r->format = r->json                     ? MZ_FORECAST_JSON
-                : r->format == MZ_NOT_GIVEN ? MZ_FORECAST_TABLE
-                                            : r->format;
-    const bool answer_is_elsewhere = r->output != NULL && strcmp(r->output, "-") != 0;
-    if (r->show && r->format != MZ_FORECAST_TABLE && !answer_is_elsewhere) {
-        return mz_cli_usage_error(
-            c, "--show draws on standard output, where the answer goes; give -o FILE too");
+    const int wrong = mz_forecast_output_check(c, &r->out);
+    if (wrong != MZ_EXIT_OK) {
+        return wrong;
     }
     return mz_forecast_bands_check(c, r->level, r->quantile_list, &r->quantiles);
 }
@@ -263,27 +199,19 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
         {"baselines", 0, MZ_OPTION_FLAG, NULL,
          "show naive, seasonal naive, drift, damped trend and Theta beside the model", 0, 0, NULL,
          &r->baselines},
-        {"plot", 0, MZ_OPTION_STRING, "FILE",
-         "draw history, forecast and bands: .svg, .png or .pdf", 0, 0, NULL, &r->plot},
-        {"show", 0, MZ_OPTION_FLAG, NULL, "draw them on the terminal", 0, 0, NULL, &r->show},
         {"seed", 0, MZ_OPTION_INT, "N",
          "seed of models that draw samples; Time-MoE draws none (default 0)", 0, INT64_MAX, NULL,
          &r->seed},
-        {"format", 0, MZ_OPTION_CHOICE, NULL, "form of the answer (default table)", 0, 0,
-         "table|csv|json|jsonl", &r->format},
-        {"json", 0, MZ_OPTION_FLAG, NULL, "same as --format json", 0, 0, NULL, &r->json},
-        {"output", 'o', MZ_OPTION_STRING, "FILE",
-         "write the answer to FILE, which is replaced only when complete (default -: standard "
-         "output)",
-         0, 0, NULL, &r->output},
     };
     mz_option options[MZ_MAX_OPTIONS];
-    const int n_inputs = mz_forecast_input_options(&r->in, options);
-    memcpy(options + n_inputs, own, sizeof own);
-    mz_arguments arguments = {.options = options,
-                              .n_options = n_inputs + (int)(sizeof own / sizeof own[0]),
-                              .positionals = &r->in.file,
-                              .max_positionals = 1};
+    int n = mz_forecast_input_options(&r->in, options);
+    memcpy(options + n, own, sizeof own);
+    n += (int)(sizeof own / sizeof own[0]);
+    n += mz_forecast_output_options(&r->out, "table|csv|json|jsonl",
+                                    "draw history, forecast and bands: .svg, .png or .pdf",
+                                    options + n);
+    mz_arguments arguments = {
+        .options = options, .n_options = n, .positionals = &r->in.file, .max_positionals = 1};
     if (!mz_cli_parse(&mz_command_forecast, &arguments, argc, argv, exit_code)) {
         return false;
     }
@@ -310,14 +238,21 @@ static int run(int argc, char **argv) {
     if (sub_command != NULL) {
         return sub_command->run(argc - 1, argv + 1);
     }
-    job j = {.request = {.in.horizon = MZ_NOT_GIVEN, .format = MZ_NOT_GIVEN}};
+    job j = {.request = {.in.horizon = MZ_NOT_GIVEN, .out.format = MZ_NOT_GIVEN}};
     mz_common_options common;
     int exit_code = MZ_EXIT_OK;
     if (!parse_request(argc, argv, &j.request, &common, &exit_code) ||
         !mz_cli_context(&mz_command_forecast, &common, &j.ctx, &exit_code)) {
         return exit_code;
     }
-    j.quiet = common.quiet;
+    j.request.in.quiet = common.quiet;
+    j.request.in.newest_only = !j.request.baselines; /* these look at the whole past */
+    j.all = (mz_forecast_job){.ctx = &j.ctx,
+                              .command = &mz_command_forecast,
+                              .in = &j.request.in,
+                              .out = &j.request.out,
+                              .quiet = common.quiet,
+                              .deed = "forecast"};
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

@@ -12,6 +12,10 @@ typedef struct mz_forecast_inputs {
     int64_t horizon, context_len;
     int duplicates, missing, normalize, precision;
     bool sort, day_first, overshoot;
+    /* filled by the command: */
+    bool quiet;        /* no progress of reading */
+    bool ignore_dates; /* rows are rows */
+    bool newest_only;  /* what lies far back does not matter */
     /* filled by mz_forecast_inputs_check: */
     int64_t season;         /* MZ_SEASON_AUTO, or its points */
     mz_frequency frequency; /* NONE: to be found */
@@ -19,7 +23,7 @@ typedef struct mz_forecast_inputs {
 
 /* Rows of the option table for the targets; `horizon` is MZ_NOT_GIVEN beforehand. Returns how many
  * were written. */
-enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 17 };
+enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 17, MZ_FORECAST_MAX_CONTEXT = 1 << 18 };
 int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
 
 /* Reads what the table takes for text, and complains about a missing FILE or horizon (which must be
@@ -45,6 +49,9 @@ typedef struct mz_forecast_setup {
  * finding the model and of loading it. */
 mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *inputs,
                                  mz_forecast_setup *out);
+/* The series of the input, for a batch; lives as long as the setup. */
+mz_forecast_source mz_forecast_setup_source(const mz_forecast_setup *setup);
+
 /* Warnings about the whole input, a line each on stderr. */
 void mz_forecast_setup_tell_notes(const mz_forecast_setup *setup, const mz_command *command,
                                   const char *file);

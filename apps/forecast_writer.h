@@ -3,8 +3,9 @@
  *   json    one object: {"model": NAME, "horizon": N, "series": [ITEM, ...]}, with "schedule":
  *           "overshoot" where that was asked for and "warnings": [text, ...] about the whole input
  *   jsonl   one ITEM a line
- *   csv     id,step,forecast: one line a value, step 1 to N; failed series have no lines; with
- * dates id,step,timestamp,forecast table   for people
+ *   csv     one line a value, step 1 to N: id,step,forecast, with dates
+ *           id,step,timestamp,forecast; failed series have no lines
+ *   table   for people
  *
  * ITEM: {"id": ID, "forecast": [N numbers], "warnings": [text, ...]}, or {"id": ID, "error": text}
  * for a series that could not be forecast. Numbers read back to the same double. Where the dates of

@@ -429,6 +429,9 @@ int mz_models_usage(const mz_command *command, const mz_usage_request *request, 
     job j = {.ctx = ctx, .request = request};
     mz_status status = open_job(&j);
     if (status == MZ_OK) {
+        if (!quiet) {
+            mz_forecast_setup_tell_notes(&j.setup, command, request->in.file);
+        }
         mz_cli_catch_interrupts();
         status = run_all(&j, quiet);
     }

@@ -79,7 +79,8 @@ static double width_at(const window *w, int64_t step) {
 /* What an error counts as in later bands. A band without width (of a constant) cannot grow by a
  * factor. */
 static double tamed(double error, double width) {
-    return width > 0 ? fmin(error, width * MZ_ANOMALY_GROWTH) : error;
+    const double most = width * MZ_ANOMALY_GROWTH;
+    return width > 0 && error > most ? most : error; /* a missing one stays missing */
 }
 
 mz_status mz_anomaly_widths(mz_context *ctx, const double *errors, int64_t n_blocks,

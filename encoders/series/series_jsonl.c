@@ -197,7 +197,7 @@ static mz_status read_series(mz_series_jsonl *j, const json_t *root, mz_series *
         MZ_TRY(store_id(j, id != NULL ? id : json_object_get(root, "item_id")));
         MZ_TRY(store_values(j, array, keys[i], &out->n_values));
         *out = (mz_series){.id = j->id, .values = j->values, .n_values = out->n_values};
-        return mz_series_jsonl_dates(j, root, out);
+        return j->options.ignore_dates ? MZ_OK : mz_series_jsonl_dates(j, root, out);
     }
     return mz_fail(&j->source->ctx->error, MZ_ERR_FORMAT,
                    "%s: line %lld: the object has no \"sequence\", \"values\" or \"target\"",

@@ -71,14 +71,39 @@ static const char *plural(int64_t n) {
 
 /* ---- order ---- */
 
-static int compare_rows(const void *a, const void *b, void *arg) {
-    const mz_stamp *stamps = arg;
-    const int64_t i = *(const int64_t *)a;
-    const int64_t k = *(const int64_t *)b;
-    if (stamps[i] != stamps[k]) {
-        return stamps[i] < stamps[k] ? -1 : 1;
+/* A row beside its stamp, so that comparing needs nothing else. */
+typedef struct dated_row {
+    mz_stamp stamp;
+    int64_t row;
+} dated_row;
+
+/* Rows of one stamp keep their order: the last of them may be the one that counts. */
+static int compare_rows(const void *a, const void *b) {
+    const dated_row *x = a;
+    const dated_row *y = b;
+    if (x->stamp != y->stamp) {
+        return x->stamp < y->stamp ? -1 : 1;
     }
-    return (i > k) - (i < k);
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+static mz_status order_rows(builder *b) {
+    const int64_t n = b->rows->n;
+    void *order = NULL;
+    void *memory = NULL;
+    MZ_TRY(mz_alloc(b->ctx, (size_t)n * sizeof *b->t->order, "order of rows", &order));
+    b->t->order = order;
+    MZ_TRY(mz_alloc(b->ctx, (size_t)n * sizeof(dated_row), "dates of rows", &memory));
+    dated_row *sorted = memory;
+    for (int64_t i = 0; i < n; i++) {
+        sorted[i] = (dated_row){b->rows->stamps[i], i};
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_rows);
+    for (int64_t i = 0; i < n; i++) {
+        b->t->order[i] = sorted[i].row;
+    }
+    mz_free(b->ctx, memory);
+    return MZ_OK;
 }
 
 static mz_status sort_rows(builder *b) {
@@ -97,14 +122,7 @@ static mz_status sort_rows(builder *b) {
                        describe(b, first, here), describe(b, first - 1, before),
                        (long long)check.disorder.count, plural(check.disorder.count));
     }
-    void *order = NULL;
-    MZ_TRY(mz_alloc(b->ctx, (size_t)rows->n * sizeof *b->t->order, "order of rows", &order));
-    b->t->order = order;
-    for (int64_t i = 0; i < rows->n; i++) {
-        b->t->order[i] = i;
-    }
-    qsort_r(b->t->order, (size_t)rows->n, sizeof *b->t->order, compare_rows,
-            (void *)(uintptr_t)rows->stamps);
+    MZ_TRY(order_rows(b));
     note(b->t, "sorted by date: %lld row%s came early, the first is %s",
          (long long)check.disorder.count, plural(check.disorder.count), describe(b, first, here));
     return MZ_OK;

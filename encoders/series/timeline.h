@@ -38,7 +38,7 @@ typedef struct mz_timeline_options {
 typedef struct mz_timeline {
     mz_duplicates duplicates;
     int64_t n_rows;
-    int64_t n_points;       /* at most n_rows and three times as many missing ones */
+    int64_t n_points;       /* rows and missing ones: at most 4 n_rows + 16 */
     mz_frequency frequency; /* NONE: dates of the future are not known */
     int64_t *order;         /* [n_rows] rows by time; NULL: as they come */
     int64_t *places;        /* [n_rows] point of each row, in that order; NULL: 0, 1, 2, ... */
@@ -48,10 +48,10 @@ typedef struct mz_timeline {
     char note_texts[MZ_TIMELINE_NOTES][MZ_TIMELINE_NOTE_BYTES];
 } mz_timeline;
 
-/* Orders the rows. Irregular ones (over a fourth of the points missing ... no common grid) keep
- * their order as points; a note says so. Errors: ARG, naming the row and its stamp, for rows that
- * are out of order or repeat a stamp unless the options repair that, and for stamps that contradict
- * the frequency of the options; NOMEM. */
+/* Orders the rows. Where they lie on no common grid, or over three points would be missing for each
+ * row, they become points as they follow each other, and a note says so. Errors: ARG, naming the
+ * row and its stamp, for rows that are out of order or repeat a stamp unless the options repair
+ * that, and for stamps that contradict the frequency of the options; NOMEM. */
 mz_status mz_timeline_build(mz_context *ctx, const mz_timeline_rows *rows,
                             const mz_timeline_options *options, mz_timeline *out);
 

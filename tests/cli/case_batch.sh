@@ -53,7 +53,7 @@ interrupt() {
     code=$?
     [ $code -eq 1 ] || complain "exit code $code, expected 1"
     lines err 1
-    err_has '^moezoo forecast: interrupted: [0-9]+ of 20000 series written$'
+    err_has '^moezoo forecast: interrupted: [0-9]+ of 20000 series forecast$'
     written=$(sed -n 's/.*interrupted: \([0-9]*\) of.*/\1/p' err)
 }
 

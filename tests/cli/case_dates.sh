@@ -76,3 +76,14 @@ ok forecast filled.csv -n 3 -m "$MODEL" --overshoot --json
 json out schedule overshoot
 ok forecast filled.csv -n 3 -m "$MODEL" --overshoot
 out_has "^model tiny, horizon 3, overshoot \(not the authors' schedule\)$"
+
+# What is said about the whole input is said by every command that reads it.
+{
+    echo 'ds,y,other'
+    awk 'BEGIN { for (i = 0; i < 140; i++) printf "%d,%d,1\n", 1800 + i, i * 31 % 17 }'
+} >others.csv
+for command in 'forecast' 'forecast backtest' 'forecast anomalies'; do
+    # shellcheck disable=SC2086
+    ok $command others.csv -m "$MODEL" -n 4
+    err_has "^moezoo $command: warning: others\.csv: column \"other\" is not read"
+done

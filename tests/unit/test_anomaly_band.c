@@ -81,6 +81,29 @@ static void missing_values_and_neighbours(void **state) {
     }
 }
 
+enum { N_BLOCKS = 2000, HORIZON = 4 };
+
+static double exponential(int i) {
+    return -log(1 - mz_rng_uniform(11, 0, (uint64_t)i));
+}
+
+/* Most values of a long series are missing: the others lie outside as often as they should. */
+static void share_among_missing_values(void **state) {
+    (void)state;
+    static double errors[N_BLOCKS * HORIZON], widths[N_BLOCKS * HORIZON];
+    int n_known = 0;
+    int n_outside = 0;
+    for (int i = 0; i < N_BLOCKS * HORIZON; i++) {
+        errors[i] = i % 3 == 0 ? exponential(i) : NAN;
+    }
+    assert_int_equal(mz_anomaly_widths(&ctx, errors, N_BLOCKS, HORIZON, 0.9, widths), MZ_OK);
+    for (int i = 100 * HORIZON; i < N_BLOCKS * HORIZON; i++) {
+        n_known += !isnan(errors[i]);
+        n_outside += errors[i] > widths[i];
+    }
+    assert_true(fabs((double)n_outside / n_known - 0.1) < 0.02);
+}
+
 static void a_constant_series_can_change(void **state) {
     (void)state;
     double errors[40] = {0};
@@ -92,12 +115,6 @@ static void a_constant_series_can_change(void **state) {
     assert_true(widths[9] == 0 && widths[10] == 0);
     assert_true(widths[13] > 0);
     assert_true(widths[39] >= 30);
-}
-
-enum { N_BLOCKS = 2000, HORIZON = 4 };
-
-static double exponential(int i) {
-    return -log(1 - mz_rng_uniform(11, 0, (uint64_t)i));
 }
 
 static double share_outside(const double *errors, const double *widths, int begin, int end) {
@@ -155,6 +172,7 @@ int main(void) {
         cmocka_unit_test(scores),
         cmocka_unit_test_setup_teardown(widths_know_the_past_only, setup, teardown),
         cmocka_unit_test_setup_teardown(missing_values_and_neighbours, setup, teardown),
+        cmocka_unit_test_setup_teardown(share_among_missing_values, setup, teardown),
         cmocka_unit_test_setup_teardown(a_constant_series_can_change, setup, teardown),
         cmocka_unit_test_setup_teardown(share_of_quiet_values, setup, teardown),
         cmocka_unit_test_setup_teardown(outliers_and_shifts, setup, teardown),

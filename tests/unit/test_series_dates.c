@@ -199,6 +199,10 @@ static void wide_layouts(void **state) {
          {.sort = true, .duplicates = MZ_DUPLICATES_MEAN},
          {{"a", {6, 6.5}, 2, "2024-01-02", "D", NULL, NULL}},
          NULL},
+        {"date,a\n2024-01-05,5\n2024-01-01,6\nlast,8\n",
+         {.ignore_dates = true},
+         {{"a", {5, 6, 8}, 3, NULL, NULL, NULL, NULL}},
+         NULL},
     };
     run_good(*state, cases, sizeof cases / sizeof cases[0]);
 }
@@ -235,6 +239,10 @@ static void json_lines(void **state) {
            NULL,
            "timestamp 2 (2024-01-01) is earlier than timestamp 1 (2024-01-02) (1 such row); --sort "
            "puts them in order"}},
+         NULL},
+        {"{\"id\":\"a\",\"timestamps\":[\"2024-01-01\",\"no date\"],\"sequence\":[1,2]}\n",
+         {.ignore_dates = true},
+         {{"a", {1, 2}, 2, NULL, NULL, NULL, NULL}},
          NULL},
         {"{\"id\":\"a\",\"start\":\"2024-01-01\",\"target\":[1,2]}\n",
          {0},
