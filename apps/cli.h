@@ -129,6 +129,11 @@ const char *mz_cli_base_name(const char *path);
 mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *models_dir,
                             const char *fallback, char **out);
 
+/* Complains where writing would destroy the input or the other output; NULL and "-" are not files.
+ * Returns an exit code. */
+int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
+                         const char *plot);
+
 /* What answers call the model in folder `dir`: the folder's own name. Errors: NOMEM. *out is
  * released with mz_free. */
 mz_status mz_cli_model_name(mz_context *ctx, const char *dir, char **out);

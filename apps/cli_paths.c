@@ -91,6 +91,23 @@ static mz_status find_in_places(mz_context *ctx, const char *name, const mz_mode
     return not_found(ctx, name, places);
 }
 
+static bool is_same(const char *a, const char *b) {
+    return a != NULL && b != NULL && strcmp(a, "-") != 0 && strcmp(b, "-") != 0 &&
+           mz_file_same(a, b);
+}
+
+int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
+                         const char *plot) {
+    if (is_same(input, output) || is_same(input, plot)) {
+        return mz_cli_usage_error(command, "%s %s would replace the input",
+                                  is_same(input, output) ? "--output" : "--plot", input);
+    }
+    if (is_same(output, plot)) {
+        return mz_cli_usage_error(command, "--output and --plot both write %s", plot);
+    }
+    return MZ_EXIT_OK;
+}
+
 const char *mz_cli_base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;

@@ -178,7 +178,7 @@ static int check_request(request *r, int n_positionals) {
     if (exit_code != MZ_EXIT_OK) {
         return exit_code;
     }
-    const int wrong = mz_forecast_output_check(c, &r->out);
+    const int wrong = mz_forecast_output_check(c, r->in.file, &r->out);
     if (wrong != MZ_EXIT_OK) {
         return wrong;
     }

@@ -283,7 +283,12 @@ static int check_usage(mz_usage_request *r, const mz_usage_request *defaults) {
         return mz_cli_usage_error(&show_command,
                                   "--plot, --layer and the options of the input need --usage FILE");
     }
-    return r->in.file == NULL ? MZ_EXIT_OK : mz_forecast_inputs_check(&show_command, &r->in, 1);
+    if (r->in.file == NULL) {
+        return MZ_EXIT_OK;
+    }
+    const int exit_code = mz_forecast_inputs_check(&show_command, &r->in, 1);
+    return exit_code != MZ_EXIT_OK ? exit_code
+                                   : mz_cli_check_outputs(&show_command, r->in.file, NULL, r->plot);
 }
 
 static int run_show(int argc, char **argv) {

@@ -27,7 +27,7 @@ int mz_forecast_output_options(mz_forecast_output *o, const char *formats, const
     return MZ_FORECAST_OUTPUT_OPTIONS;
 }
 
-int mz_forecast_output_check(const mz_command *command, mz_forecast_output *o) {
+int mz_forecast_output_check(const mz_command *command, const char *input, mz_forecast_output *o) {
     if (o->json && o->format != MZ_NOT_GIVEN && o->format != MZ_FORECAST_JSON) {
         return mz_cli_usage_error(
             command, "--json means --format json, and --format asks for something else");
@@ -40,7 +40,7 @@ int mz_forecast_output_check(const mz_command *command, mz_forecast_output *o) {
         return mz_cli_usage_error(
             command, "--show draws on standard output, where the answer goes; give -o FILE too");
     }
-    return MZ_EXIT_OK;
+    return mz_cli_check_outputs(command, input, o->path, o->plot);
 }
 
 /* ---- work ---- */

@@ -20,9 +20,10 @@ enum { MZ_FORECAST_OUTPUT_OPTIONS = 5 };
 int mz_forecast_output_options(mz_forecast_output *output, const char *formats,
                                const char *plot_help, mz_option *out);
 
-/* Settles the format and complains about options that contradict each other. Returns an exit code.
- */
-int mz_forecast_output_check(const mz_command *command, mz_forecast_output *output);
+/* Settles the format and complains about options that contradict each other, and about outputs that
+ * would replace `input` or one another. Returns an exit code. */
+int mz_forecast_output_check(const mz_command *command, const char *input,
+                             mz_forecast_output *output);
 
 /* The work of a command on all series of its input. Filled by the caller up to `deed`, the rest 0;
  * one thread; closed with mz_forecast_job_close. */

@@ -1,7 +1,9 @@
 /* moezoo: one program, one command per job. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 
@@ -16,9 +18,20 @@ static int flush_answer(int code) {
     return code == MZ_EXIT_OK ? MZ_EXIT_FAILURE : code;
 }
 
+/* Where the caller closed a standard stream the next file would get its number, and messages would
+ * be written into it. What takes its place can be neither read nor written, like a closed one. */
+static void occupy_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) == -1) {
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     static const mz_command *const commands[] = {&mz_command_forecast, &mz_command_models,
                                                  &mz_command_bench, NULL};
+    occupy_standard_streams();
     /* A reader that goes away (`| head`) is a write error like any other. */
     (void)signal(SIGPIPE, SIG_IGN);
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {

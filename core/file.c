@@ -106,6 +106,36 @@ mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char
     return MZ_OK;
 }
 
+/* The folder that holds `path`, and its name there. */
+static bool stat_place(const char *path, struct stat *folder, const char **name) {
+    char parent[MAX_PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    const size_t n_bytes = slash != NULL ? (size_t)(slash - path) + 1 : 1;
+    if (n_bytes >= sizeof parent) {
+        return false;
+    }
+    memcpy(parent, slash != NULL ? path : ".", n_bytes);
+    parent[n_bytes] = '\0';
+    *name = slash != NULL ? slash + 1 : path;
+    return stat(parent, folder) == 0;
+}
+
+bool mz_file_same(const char *a, const char *b) {
+    struct stat one;
+    struct stat other;
+    const char *names[2];
+    const bool has_one = stat(a, &one) == 0;
+    const bool has_other = stat(b, &other) == 0;
+    if (has_one != has_other || (has_one && !S_ISREG(one.st_mode))) {
+        return false;
+    }
+    if (!has_one && (!stat_place(a, &one, &names[0]) || !stat_place(b, &other, &names[1]) ||
+                     strcmp(names[0], names[1]) != 0)) {
+        return false;
+    }
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 bool mz_file_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);

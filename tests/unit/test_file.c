@@ -199,6 +199,37 @@ static void follows_links(void **state) {
     assert_message(f, "symbolic links do not end");
 }
 
+static bool are_same(const fixture *f, const char *a, const char *b) {
+    char one[700];
+    char other[700];
+    (void)snprintf(one, sizeof one, "%s/%s", f->dir, a);
+    (void)snprintf(other, sizeof other, "%s/%s", f->dir, b);
+    return mz_file_same(one, other);
+}
+
+static void names_of_one_file(void **state) {
+    fixture *f = *state;
+    (void)mz_write_file(f->dir, "file", "x", 1);
+    (void)mz_write_file(f->dir, "twin", "x", 1);
+    assert_int_equal(symlink("file", at(f, "link")), 0);
+    assert_int_equal(mkdir(at(f, "folder"), 0700), 0);
+    assert_true(are_same(f, "file", "file"));
+    assert_true(are_same(f, "file", "./folder/../link"));
+    assert_false(are_same(f, "file", "twin"));
+    assert_false(are_same(f, "file", "new"));
+    assert_true(are_same(f, "new", "folder/../new"));
+    assert_false(are_same(f, "new", "folder/new"));
+    assert_false(are_same(f, "new", "newer"));
+    assert_false(are_same(f, "nowhere/new", "nowhere/new"));
+    assert_true(mz_file_same("not-there", "./not-there"));
+    assert_false(mz_file_same("/dev/null", "/dev/null"));
+    char endless[5000];
+    memset(endless, 'x', sizeof endless);
+    endless[4500] = '/';
+    endless[sizeof endless - 1] = '\0';
+    assert_false(mz_file_same(endless, endless));
+}
+
 static void writes_devices_directly(void **state) {
     fixture *f = *state;
     struct stat before;
@@ -320,6 +351,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(replaces_only_on_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_leaves_the_target, setup, teardown),
         cmocka_unit_test_setup_teardown(follows_links, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_of_one_file, setup, teardown),
         cmocka_unit_test_setup_teardown(writes_devices_directly, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_device_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failed_write_keeps_the_old_file, setup, teardown),
