@@ -129,8 +129,8 @@ const char *mz_cli_base_name(const char *path);
 mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *models_dir,
                             const char *fallback, char **out);
 
-/* Complains where writing would destroy the input or the other output; NULL and "-" are not files.
- * Returns an exit code. */
+/* Complains about a picture that would replace the input or the answer; NULL and "-" are not files.
+ * (The answer may replace the input, which is read to its end before.) Returns an exit code. */
 int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
                          const char *plot);
 

@@ -98,9 +98,8 @@ static bool is_same(const char *a, const char *b) {
 
 int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
                          const char *plot) {
-    if (is_same(input, output) || is_same(input, plot)) {
-        return mz_cli_usage_error(command, "%s %s would replace the input",
-                                  is_same(input, output) ? "--output" : "--plot", input);
+    if (is_same(input, plot)) {
+        return mz_cli_usage_error(command, "--plot %s would replace the input", plot);
     }
     if (is_same(output, plot)) {
         return mz_cli_usage_error(command, "--output and --plot both write %s", plot);

@@ -139,9 +139,11 @@ static mz_status read_columns(job *j) {
             w->names = memory;
         }
         if (series.n_values != w->n_rows) {
+            char shown[MZ_SERIES_ID_SHOWN_BYTES];
+            mz_series_show_id(series.id, shown);
             return mz_fail(&j->ctx.error, MZ_ERR_ARG,
                            "%s: series \"%s\" has %" PRId64 " values, the first one %" PRId64,
-                           j->request.in.file, series.id, series.n_values, w->n_rows);
+                           j->request.in.file, shown, series.n_values, w->n_rows);
         }
         (void)snprintf(w->names[c], sizeof w->names[c], "%s", series.id);
         memcpy(w->values + c * w->n_rows, series.values, (size_t)w->n_rows * sizeof(double));

@@ -95,7 +95,9 @@ static void tell_warnings(const job *j, const mz_forecast_entry *e) {
     const bool told = j->request.out.format == MZ_FORECAST_CSV && !j->all.quiet;
     for (int i = 0; told && i < e->warnings.n; i++) {
         mz_error text;
-        (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", e->id, e->warnings.text[i]);
+        char shown[MZ_SERIES_ID_SHOWN_BYTES];
+        mz_series_show_id(e->id, shown);
+        (void)mz_fail(&text, MZ_ERR_ARG, "series \"%s\": %s", shown, e->warnings.text[i]);
         (void)fprintf(stderr, "moezoo forecast: warning: %s\n", text.message);
     }
 }

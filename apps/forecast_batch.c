@@ -163,7 +163,9 @@ static mz_status keep_dates(mz_forecast_batch *b, const mz_series *series, mz_fo
 
 const char *mz_forecast_error_text(const mz_error *err, const char *id) {
     mz_error name;
-    (void)mz_fail(&name, MZ_ERR_ARG, "series \"%s\": ", id);
+    char shown[MZ_SERIES_ID_SHOWN_BYTES];
+    mz_series_show_id(id, shown);
+    (void)mz_fail(&name, MZ_ERR_ARG, "series \"%s\": ", shown);
     const size_t n = strlen(name.message);
     return err->message + (strncmp(err->message, name.message, n) == 0 ? n : 0);
 }

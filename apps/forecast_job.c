@@ -81,7 +81,9 @@ mz_status mz_forecast_job_note_failure(mz_forecast_job *j, const char *id, const
     if (j->n_failed++ > 0) {
         return MZ_OK;
     }
-    (void)mz_fail(&j->ctx->error, MZ_ERR_ARG, "series \"%s\": %s", id, error);
+    char shown[MZ_SERIES_ID_SHOWN_BYTES];
+    mz_series_show_id(id, shown);
+    (void)mz_fail(&j->ctx->error, MZ_ERR_ARG, "series \"%s\": %s", shown, error);
     return mz_strdup(j->ctx, j->ctx->error.message, &j->first_error);
 }
 

@@ -20,8 +20,8 @@ enum { MZ_FORECAST_OUTPUT_OPTIONS = 5 };
 int mz_forecast_output_options(mz_forecast_output *output, const char *formats,
                                const char *plot_help, mz_option *out);
 
-/* Settles the format and complains about options that contradict each other, and about outputs that
- * would replace `input` or one another. Returns an exit code. */
+/* Settles the format and complains about options that contradict each other, and about a picture
+ * that would replace `input` or the answer. Returns an exit code. */
 int mz_forecast_output_check(const mz_command *command, const char *input,
                              mz_forecast_output *output);
 

@@ -385,11 +385,12 @@ static void print_json(const job *j) {
 static mz_status answer(const job *j) {
     tables t = {0};
     char title[LABEL_BYTES + 256];
+    char shown[MZ_SERIES_ID_SHOWN_BYTES];
     if (j->usage.n_series == 0) {
-        return j->n_failures == 0
-                   ? MZ_OK
-                   : mz_fail(&j->ctx->error, MZ_ERR_ARG, "%s: series \"%s\": %s",
-                             j->request->in.file, j->failures[0].id, j->failures[0].error);
+        mz_series_show_id(j->n_failures > 0 ? j->failures[0].id : "", shown);
+        return j->n_failures == 0 ? MZ_OK
+                                  : mz_fail(&j->ctx->error, MZ_ERR_ARG, "%s: series \"%s\": %s",
+                                            j->request->in.file, shown, j->failures[0].error);
     }
     mz_status status = make_tables(j, &t);
     (void)snprintf(title, sizeof title, "%.200s: choices of experts", j->setup.model_name);
@@ -415,10 +416,12 @@ static int report(job *j, const mz_command *command) {
         return mz_cli_fail(command, err);
     }
     if (j->n_failures > 0) {
-        (void)mz_fail(
-            err, MZ_ERR_ARG,
-            "%s: %zu of %" PRId64 " series could not be run, the first: series \"%s\": %s",
-            j->request->in.file, j->n_failures, n_series, j->failures[0].id, j->failures[0].error);
+        char shown[MZ_SERIES_ID_SHOWN_BYTES];
+        mz_series_show_id(j->failures[0].id, shown);
+        (void)mz_fail(err, MZ_ERR_ARG,
+                      "%s: %zu of %" PRId64
+                      " series could not be run, the first: series \"%s\": %s",
+                      j->request->in.file, j->n_failures, n_series, shown, j->failures[0].error);
         return mz_cli_fail(command, err);
     }
     return MZ_EXIT_OK;

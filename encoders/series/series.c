@@ -99,9 +99,11 @@ mz_status mz_series_fill(mz_context *ctx, mz_series *series, mz_missing policy, 
     count_gaps(values, n, &found);
     const int64_t n_missing = found.n_leading + found.n_inner + found.n_trailing;
     if (policy == MZ_MISSING_ERROR && n_missing > 0) {
+        char shown[MZ_SERIES_ID_SHOWN_BYTES];
+        mz_series_show_id(series->id != NULL ? series->id : "", shown);
         return mz_fail(&ctx->error, MZ_ERR_ARG,
                        "series \"%s\": %lld of %lld values are missing, the first at position %lld",
-                       series->id != NULL ? series->id : "", (long long)n_missing, (long long)n,
+                       shown, (long long)n_missing, (long long)n,
                        (long long)next_missing(values, n, 0, true) + 1);
     }
     *report = found;

@@ -28,6 +28,11 @@ typedef struct mz_series {
     int n_notes;
 } mz_series;
 
+/* Copies what of an id fits for a message: a cut is marked by "...", so that what follows the id in
+ * the message has room. */
+enum { MZ_SERIES_ID_SHOWN_BYTES = 160 };
+void mz_series_show_id(const char *id, char shown[MZ_SERIES_ID_SHOWN_BYTES]);
+
 typedef enum mz_missing {
     MZ_MISSING_LINEAR = 0, /* inner gaps on the line between their neighbours */
     MZ_MISSING_FORWARD,    /* inner gaps repeat the last value before them */

@@ -429,6 +429,15 @@ static void write_notes(mz_series_csv *csv) {
     if (csv->time == TIME_DATES && mz_stamp_column_note(&csv->table.dates, text)) {
         note(csv, "%s", text);
     }
+    if (csv->time == TIME_LABELS && csv->label.row > 0 && c->is_time_named) {
+        const char *name = mz_series_columns_name(c, csv->label.column, buffer);
+        mz_series_show(name, strlen(name), shown);
+        note(csv, "column \"%s\" is not read as dates: \"%s\" (row %lld) is none", shown,
+             csv->label.shown, (long long)csv->label.row);
+    }
+    if (csv->options.frequency.kind != MZ_FREQUENCY_NONE && !csv->table.has_dates) {
+        note(csv, "the frequency has no effect: no dates are read");
+    }
 }
 
 /* What only the whole file tells. */

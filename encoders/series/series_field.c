@@ -134,13 +134,13 @@ mz_field mz_series_field(char *text, size_t n_bytes, bool decimal_comma) {
     return field;
 }
 
-void mz_series_show(const char *text, size_t n_bytes, char shown[MZ_SERIES_SHOWN_BYTES]) {
+/* Control characters become '?'. `shown` has `n_shown` bytes. */
+static void show(const char *text, size_t n_bytes, size_t n_shown, char *shown) {
     static const char cut[] = "...";
-    const size_t room = MZ_SERIES_SHOWN_BYTES - sizeof cut;
     size_t n = n_bytes;
-    if (n > room) {
+    if (n > n_shown - sizeof cut) {
         /* Not in the middle of a UTF-8 sequence. */
-        for (n = room; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80; n--) {
+        for (n = n_shown - sizeof cut; n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80; n--) {
         }
     }
     for (size_t i = 0; i < n; i++) {
@@ -148,6 +148,14 @@ void mz_series_show(const char *text, size_t n_bytes, char shown[MZ_SERIES_SHOWN
         shown[i] = c < 0x20 || c == 0x7f ? '?' : text[i];
     }
     memcpy(shown + n, n < n_bytes ? cut : "", n < n_bytes ? sizeof cut : 1);
+}
+
+void mz_series_show(const char *text, size_t n_bytes, char shown[MZ_SERIES_SHOWN_BYTES]) {
+    show(text, n_bytes, MZ_SERIES_SHOWN_BYTES, shown);
+}
+
+void mz_series_show_id(const char *id, char shown[MZ_SERIES_ID_SHOWN_BYTES]) {
+    show(id, strlen(id), MZ_SERIES_ID_SHOWN_BYTES, shown);
 }
 
 /* Bytes of the sequence at `p`, 0 when malformed: overlong forms, surrogates and values above

@@ -22,6 +22,11 @@ static mz_status fail_line(const mz_series_jsonl *j, const char *key) {
                           (long long)j->line_number, key);
 }
 
+static void add_note(mz_series_jsonl *j, const char *text, mz_series *out) {
+    j->notes[out->n_notes++] = text;
+    out->notes = j->notes;
+}
+
 /* Points at equal steps of a frequency from the first date on. */
 static mz_status step_dates(mz_series_jsonl *j, mz_stamp start, mz_series *out) {
     MZ_TRY(grow_stamps(j, &j->stamps, &j->stamps_capacity, out->n_values));
@@ -58,8 +63,14 @@ static mz_frequency frequency_of_season(double season) {
     return (mz_frequency){0};
 }
 
+/* "W" leaves open what "W-MON" says. */
+static bool contradict(const mz_frequency *a, const mz_frequency *b) {
+    const bool is_open = a->is_open || b->is_open;
+    return a->kind != b->kind || a->n != b->n || (!is_open && !mz_frequency_equal(a, b));
+}
+
 /* "freq": a name, or R's number of points in a season. */
-static mz_status read_frequency(const mz_series_jsonl *j, const json_t *freq, mz_series *out) {
+static mz_status read_frequency(mz_series_jsonl *j, const json_t *freq, mz_series *out) {
     const double max_season = 1e6;
     out->frequency = j->options.frequency;
     if (freq == NULL || json_is_null(freq)) {
@@ -77,12 +88,19 @@ static mz_status read_frequency(const mz_series_jsonl *j, const json_t *freq, mz
     if (!json_is_string(freq)) {
         return mz_series_jsonl_fail_type(j, "freq", freq, "a name or a number");
     }
-    if (out->frequency.kind != MZ_FREQUENCY_NONE) {
-        return MZ_OK;
+    mz_frequency stated;
+    if (mz_frequency_parse(j->source->ctx, json_string_value(freq), &stated) != MZ_OK) {
+        return fail_line(j, "freq");
     }
-    return mz_frequency_parse(j->source->ctx, json_string_value(freq), &out->frequency) == MZ_OK
-               ? MZ_OK
-               : fail_line(j, "freq");
+    if (out->frequency.kind == MZ_FREQUENCY_NONE) {
+        out->frequency = stated;
+    } else if (contradict(&stated, &out->frequency)) {
+        (void)snprintf(j->frequency_note, sizeof j->frequency_note,
+                       "freq \"%.32s\" of the line is overruled by the option",
+                       json_string_value(freq));
+        add_note(j, j->frequency_note, out);
+    }
+    return MZ_OK;
 }
 
 /* R's [year, period], for one, four and twelve periods. */
@@ -116,18 +134,25 @@ static mz_status read_start(mz_series_jsonl *j, const json_t *start, mz_series *
     const char *text = json_string_value(start);
     mz_stamp_column column = {.day_first = j->options.day_first};
     if (mz_stamp_column_add(j->source->ctx, &column, text, strlen(text), 1, &stamp) != MZ_OK) {
+        char shown[MZ_SERIES_SHOWN_BYTES];
+        mz_series_show(text, strlen(text), shown);
         return mz_fail(&j->source->ctx->error, MZ_ERR_FORMAT,
-                       "%s: line %lld: start \"%.40s\" is not a date", j->source->name,
-                       (long long)j->line_number, text);
+                       "%s: line %lld: start \"%s\" is not a date", j->source->name,
+                       (long long)j->line_number, shown);
     }
     mz_stamp_column_settle(&column);
     stamp = mz_stamp_column_value(&column, stamp);
     out->form = column.form;
     if (out->frequency.kind == MZ_FREQUENCY_NONE) {
-        out->notes = j->notes;
-        out->n_notes = 1;
-        j->notes[0] = "a start without freq: the answer has no dates; give --freq";
+        add_note(j, "a start without freq: the answer has no dates; give --freq", out);
         return MZ_OK;
+    }
+    if (column.is_ambiguous) {
+        (void)snprintf(j->note_text, sizeof j->note_text,
+                       "start \"%s\" is ambiguous: the month was read first; --day-first reads the "
+                       "day first",
+                       column.first.text);
+        add_note(j, j->note_text, out);
     }
     return step_dates(j, stamp, out);
 }
@@ -149,7 +174,9 @@ static mz_status read_timestamps(mz_series_jsonl *j, const json_t *array, mz_ser
     for (int64_t i = 0; i < n; i++) {
         const json_t *element = json_array_get(array, (size_t)i);
         if (!json_is_string(element)) {
-            return mz_series_jsonl_fail_type(j, "a timestamp", element, "a date as text");
+            char what[48];
+            (void)snprintf(what, sizeof what, "timestamps[%lld]", (long long)i);
+            return mz_series_jsonl_fail_type(j, what, element, "a date as text");
         }
         const char *text = json_string_value(element);
         if (mz_stamp_column_add(ctx, &column, text, strlen(text), i + 1, &j->stamps[i]) != MZ_OK) {
@@ -161,9 +188,8 @@ static mz_status read_timestamps(mz_series_jsonl *j, const json_t *array, mz_ser
         j->stamps[i] = mz_stamp_column_value(&column, j->stamps[i]);
     }
     out->form = column.form;
-    for (int i = 0; mz_stamp_column_note(&column, j->note_text) && i < 1; i++) {
-        j->notes[out->n_notes++] = j->note_text;
-        out->notes = j->notes;
+    if (mz_stamp_column_note(&column, j->note_text)) {
+        add_note(j, j->note_text, out);
     }
     return MZ_OK;
 }
@@ -196,9 +222,8 @@ static mz_status order_values(mz_series_jsonl *j, mz_series *out) {
     out->stamps = j->point_stamps;
     out->frequency = j->timeline.frequency;
     for (int i = 0; i < j->timeline.n_notes; i++) {
-        j->notes[out->n_notes++] = j->timeline.notes[i];
+        add_note(j, j->timeline.notes[i], out);
     }
-    out->notes = j->notes;
     return MZ_OK;
 }
 

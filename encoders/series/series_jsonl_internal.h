@@ -29,8 +29,9 @@ struct mz_series_jsonl {
     mz_stamp *stamps, *point_stamps;
     size_t stamps_capacity, point_stamps_capacity;
     mz_timeline timeline;
-    char note_text[MZ_STAMP_NOTE_BYTES];
-    const char *notes[MZ_TIMELINE_NOTES + 1];
+    char note_text[MZ_STAMP_NOTE_BYTES];      /* of the dates */
+    char frequency_note[MZ_STAMP_NOTE_BYTES]; /* that another one was asked for */
+    const char *notes[MZ_TIMELINE_NOTES + 3];
 };
 
 /* Fails with FORMAT: `what` of the line is of the type of `value`. */

@@ -2,17 +2,14 @@
 printf 'y\n1\n2\n3\n1\n2\n3\n1\n2\n3\n1\n2\n3\n' >data.csv
 cp data.csv kept.csv
 
-# Outputs that would replace the input, or one another.
+# A picture in place of the input or of the answer.
 for command in "forecast data.csv -n 2" "forecast backtest data.csv -n 2" "forecast anomalies data.csv"; do
-    usage '--output data.csv would replace the input' $command -o data.csv
-    usage '--output data.csv would replace the input' $command -o ./data.csv
     usage '--output and --plot both write new.svg' $command -o ./new.svg --plot new.svg
     absent new.svg
 done
-same data.csv kept.csv
 ln -s data.csv picture.svg
-usage '--plot data.csv would replace the input' forecast data.csv -n 2 --plot picture.svg
-usage '--plot data.csv would replace the input' models show "$MODEL" --usage data.csv --plot picture.svg
+usage '--plot picture.svg would replace the input' forecast data.csv -n 2 --plot picture.svg
+usage '--plot picture.svg would replace the input' models show "$MODEL" --usage data.csv --plot picture.svg
 same data.csv kept.csv
 ok forecast data.csv -n 2 -m "$MODEL" -o /dev/null
 
@@ -27,3 +24,33 @@ same closed.csv expected.csv
 err_has 'standard input: cannot read: Bad file descriptor'
 "$PROGRAM" forecast data.csv -n 2 -m "$MODEL" >&- 2>err && complain 'wrote to a closed standard output'
 err_has 'standard output: Bad file descriptor'
+
+# An id of 10,000 bytes leaves room for what is wrong with its series.
+long=$(head -c 9999 /dev/zero | tr '\0' x)
+printf 'unique_id,ds,y\n%sé,2024-01-02,1\n%sé,2024-01-01,\n' "$long" "$long" >long.csv
+fails 'xxx\.\.\.": row 3 \(2024-01-01\) is earlier than row 2' forecast long.csv -n 2 -m "$MODEL"
+fails 'xxx\.\.\.": row 3 \(2024-01-01\) is earlier than row 2' models show "$MODEL" --usage long.csv
+fails 'xxx\.\.\.": 1 of 2 values are missing' forecast long.csv -n 2 -m "$MODEL" --sort --missing error
+ok forecast long.csv -n 2 -m "$MODEL" --sort --format csv
+err_has '^moezoo forecast: warning: series "x+\.\.\.": sorted by date: 1 row'
+
+# What looks like dates and is not read as such is said, and so is a frequency without dates.
+printf 'ds,y\n2024-01-01 25:00,1\n2024-01-01 26:00,2\n' >hours.csv
+ok forecast hours.csv -n 1 -m "$MODEL" --json
+json out warnings.0 'column "ds" is not read as dates: "2024-01-01 25:00" (row 2) is none'
+ok forecast data.csv -n 1 -m "$MODEL" --json --freq D
+json out warnings.0 'the frequency has no effect: no dates are read'
+printf '{"id":"a","start":"01/02/2024","freq":"D","sequence":[1,2]}\n' >start.jsonl
+ok forecast start.jsonl -n 1 -m "$MODEL" --json
+json out series.0.start 01/04/2024
+json out series.0.warnings.0 'start "01/02/2024" is ambiguous: the month was read first; --day-first reads the day first'
+ok forecast start.jsonl -n 1 -m "$MODEL" --json --day-first --freq h
+json out series.0.warnings.0 'freq "D" of the line is overruled by the option'
+printf '{"id":"a","start":"2024-01-01","freq":"W","sequence":[1,2]}\n' >start.jsonl
+ok forecast start.jsonl -n 1 -m "$MODEL" --json --freq W-MON
+json out series.0.start 2024-01-15
+json out series.0.warnings.0 'short series: 2 values to go by'
+printf '{"id":"a","timestamps":["2024-01-01",5],"sequence":[1,2]}\n' >stamps.jsonl
+fails 'line 1: timestamps\[1\] is a number, expected a date as text' forecast stamps.jsonl -n 1 -m "$MODEL"
+printf '{"id":"a","start":"%s","sequence":[1]}\n' ééééééééééééééééééééééééééééééééééééé >start.jsonl
+fails 'start "é+\.\.\." is not a date' forecast start.jsonl -n 1 -m "$MODEL"

@@ -329,7 +329,7 @@ static void faults_are_named(void **state) {
         {"{\"timestamps\":[1],\"target\":[1]}\n",
          {0},
          MZ_ERR_FORMAT,
-         "t: line 1: a timestamp is a number, expected a date as text"},
+         "t: line 1: timestamps[0] is a number, expected a date as text"},
         {"{\"start\":\"9999-12-31\",\"freq\":\"D\",\"target\":[1,2]}\n",
          {0},
          MZ_ERR_FORMAT,
