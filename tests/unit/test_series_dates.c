@@ -369,11 +369,80 @@ static void many_ids(void **state) {
     mz_series_ids_clear(ctx, &ids);
 }
 
+/* Reads all of a text with the allocation number fail_at failing (0: none); returns whether it got
+ * through without reaching that one. */
+static bool read_with_failure(const char *text, const mz_series_options *options, int64_t fail_at) {
+    mz_failing_allocator failing;
+    const mz_allocator allocator = mz_failing_allocator_init(&failing, 0);
+    mz_context ctx;
+    assert_int_equal(
+        mz_context_init(&ctx, &(mz_context_options){.allocator = &allocator, .n_threads = 1}),
+        MZ_OK);
+    const int64_t n_live_before = failing.n_live;
+    failing.fail_at = failing.n_calls + fail_at;
+    mz_series_reader *reader = NULL;
+    mz_status status = mz_series_open_memory(&ctx, text, strlen(text), "t", options, &reader);
+    bool end = false;
+    while (status == MZ_OK && !end) {
+        mz_series series = {0};
+        status = mz_series_next(reader, &series, &end);
+        if (status == MZ_OK && !end && series.error == NULL) {
+            mz_gap_report gaps;
+            int64_t season = 1;
+            status = mz_series_season(&ctx, &series, 0, &season);
+            if (status == MZ_OK) {
+                status = mz_series_fill(&ctx, &series, MZ_MISSING_SEASONAL, season, &gaps);
+            }
+        } else if (status == MZ_OK && !end && strstr(series.error, "memory") != NULL) {
+            fail_msg("a series is blamed: %s", series.error);
+        }
+    }
+    const bool is_complete = failing.n_calls < failing.fail_at;
+    assert_int_equal(status, is_complete ? MZ_OK : MZ_ERR_NOMEM);
+    mz_series_close(reader);
+    assert_int_equal(failing.n_live, n_live_before);
+    mz_context_close(&ctx);
+    return is_complete;
+}
+
+/* Each allocation fails once: the status says so, no series is blamed, nothing stays behind. */
+static void allocations_fail_cleanly(void **state) {
+    (void)state;
+    const struct {
+        const char *text;
+        mz_series_options options;
+    } cases[] = {
+        {"unique_id,ds,y\nb,2024-01-03,1\na,2024-01-01,2\nb,2024-01-01,3\na,2024-01-04,4\n"
+         "b,2024-01-01,5\na,2024-01-02,6\nc,2024-01-01,7\nc,2024-01-01,8\n",
+         {.sort = true, .duplicates = MZ_DUPLICATES_MEAN}},
+        {"unique_id,ds,y\na,2024-01-02,1\na,2024-01-01,2\nb,2024-01-01,3\nb,2024-01-02,\n"
+         "b,2024-01-05,3\nb,2024-01-06,3\n",
+         {0}},
+        {"shop,sold\na,1\nb,2\na,3\n", {.id = "shop", .value = "sold"}},
+        {"ds,u,v\n01/31/2024,1,2\n03/31/2024,3,\n02/29/2024,5,6\n05/31/2024,5,6\n", {.sort = true}},
+        {"{\"id\":\"a\",\"start\":\"2024-01-01\",\"freq\":\"D\",\"sequence\":[1,null,3]}\n"
+         "{\"id\":\"b\",\"timestamps\":[\"2024-01-03\",\"2024-01-01\",\"2024-01-01\",\"2024-01-"
+         "05\"],"
+         "\"sequence\":[1,2,3,4]}\n",
+         {.sort = true, .duplicates = MZ_DUPLICATES_LAST}},
+        {"{\"timestamps\":[\"2024-01-03\",\"2024-01-01\"],\"sequence\":[1,2]}\n[1,2,null,4]\n",
+         {0}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int64_t fail_at = 1;
+        while (!read_with_failure(cases[i].text, &cases[i].options, fail_at)) {
+            fail_at++;
+            assert_true(fail_at < 200);
+        }
+        assert_true(fail_at > 5);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_layouts), cmocka_unit_test(wide_layouts),
         cmocka_unit_test(json_lines),   cmocka_unit_test(faults_are_named),
-        cmocka_unit_test(many_ids),
+        cmocka_unit_test(many_ids),     cmocka_unit_test(allocations_fail_cleanly),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
