@@ -41,7 +41,7 @@ static void check_fit(mz_backtest_windows *w) {
         return;
     }
     if (n == 0) {
-        (void)mz_fail(&w->fault, MZ_ERR_ARG, "it has no values");
+        (void)mz_fail(&w->fault, MZ_ERR_ARG, "no value is observed");
     } else if (n == 1) {
         (void)mz_fail(&w->fault, MZ_ERR_ARG, "a single value: there is nothing to hold out");
     } else {

@@ -1,11 +1,13 @@
 #include "apps/cli.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 int mz_cli_fail(const mz_command *command, const mz_error *err) {
     (void)fprintf(stderr, "moezoo %s: %s\n", command->name, err->message);
@@ -41,14 +43,24 @@ bool mz_cli_context(const mz_command *command, const mz_common_options *common, 
 /* A signal handler can reach nothing but a static object. */
 static volatile sig_atomic_t interrupted;
 
+static volatile sig_atomic_t has_terminal;
+
+/* What is under way is finished, which may take a while where a single forecast is long. */
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
+    static const char text[] = "\r\033[Kfinishing what is under way; Ctrl-C again ends at once\n";
     interrupted = 1;
+    if (signal_number == SIGINT && has_terminal != 0) {
+        const int error = errno;
+        const ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+        (void)ignored;
+        errno = error;
+    }
 }
 
 void mz_cli_catch_interrupts(void) {
     struct sigaction action = {.sa_handler = on_interrupt,
                                .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    has_terminal = isatty(STDERR_FILENO);
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
@@ -141,12 +153,19 @@ int mz_cli_terminal_width(FILE *stream) {
     return is_known ? size.ws_col : 80;
 }
 
+/* U+202A to U+202E and U+2066 to U+2069 turn around what follows them on a terminal. */
+static bool turns_direction(const unsigned char *s, int n) {
+    return n == 3 && s[0] == 0xe2 &&
+           ((s[1] == 0x80 && s[2] >= 0xaa && s[2] <= 0xae) ||
+            (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9));
+}
+
 void mz_cli_write_plain(FILE *stream, const char *text) {
     const unsigned char *s = (const unsigned char *)text;
     while (*s != '\0') {
         const int n = utf8_length(s);
         const bool c1_control = s[0] == 0xc2 && n == 2 && s[1] < 0xa0;
-        if (n == 0 || *s < 0x20 || *s == 0x7f || c1_control) {
+        if (n == 0 || *s < 0x20 || *s == 0x7f || c1_control || turns_direction(s, n)) {
             (void)fputc('?', stream);
         } else {
             (void)fwrite(s, 1, (size_t)n, stream);

@@ -155,8 +155,8 @@ void mz_cli_write_csv_field(FILE *stream, const char *text);
 /* Columns of the terminal that the stream writes to; 80 where it is none. */
 int mz_cli_terminal_width(FILE *stream);
 
-/* Writes `text` for people: control characters become '?', so that a file cannot steer the
- * terminal. */
+/* Writes `text` for people: control characters, and those that turn the direction of text, become
+ * '?', so that a file cannot steer the terminal. */
 void mz_cli_write_plain(FILE *stream, const char *text);
 
 /* "1.5 GB"-like size, and "113.4 M"-like count. Return `out`. */

@@ -4,7 +4,7 @@
 #include "apps/cli.h"
 #include "core/profile.h"
 
-enum { BAR = 30 };
+enum { BAR = 30, AROUND_BAR = 50 };
 
 static const double WORTH_SHOWING_S = 2; /* shorter work shows nothing */
 static const double FIRST_LOOK_S = 0.3;  /* an estimate made earlier is noise */
@@ -25,14 +25,20 @@ void mz_progress_update(mz_progress *p, int64_t n_done) {
     if (!p->shown && total < WORTH_SHOWING_S) {
         return;
     }
-    const int filled = (int)(n_done * BAR / p->n_total);
+    /* A line that wraps would scroll with each update: the bar shrinks, then the line is cut. */
+    const int columns = mz_cli_terminal_width(stderr);
+    const int room = columns < BAR + AROUND_BAR ? columns - AROUND_BAR : BAR;
+    const int width = room > 0 ? room : 0;
+    const int filled = (int)(n_done * width / p->n_total);
     const double left = total - passed > 0 ? total - passed : 0;
     char bar[BAR + 1];
+    char line[256];
     memset(bar, '-', BAR);
-    memset(bar, '#', (size_t)(filled < BAR ? filled : BAR));
-    bar[BAR] = '\0';
-    (void)fprintf(stderr, "\r%s [%s] %lld/%lld, %d:%02d left \033[K", p->what, bar,
-                  (long long)n_done, (long long)p->n_total, (int)(left / 60), (int)left % 60);
+    memset(bar, '#', (size_t)(filled < width ? filled : width));
+    bar[width] = '\0';
+    (void)snprintf(line, sizeof line, "%s [%s] %lld/%lld, %d:%02d left", p->what, bar,
+                   (long long)n_done, (long long)p->n_total, (int)(left / 60), (int)left % 60);
+    (void)fprintf(stderr, "\r%.*s\033[K", columns > 1 ? columns - 1 : 1, line);
     p->last_s = now;
     p->shown = true;
 }

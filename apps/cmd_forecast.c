@@ -19,12 +19,15 @@ typedef struct request {
     mz_forecast_quantiles quantiles;
 } request;
 
+enum { MAX_WARNINGS_TOLD = 20 };
+
 typedef struct job {
     mz_context ctx;
     request request;
     mz_forecast_job all;
     mz_forecast_writer writer;
     int64_t n_values;
+    int64_t n_warnings; /* of series, for stderr */
     mz_forecast_plot plot;
 } job;
 
@@ -90,10 +93,14 @@ static void close_job(job *j) {
     mz_context_close(&j->ctx);
 }
 
-/* A CSV answer has no place for warnings. */
-static void tell_warnings(const job *j, const mz_forecast_entry *e) {
+/* A CSV answer has no place for warnings. Of many series most have the same ones: the first few
+ * are told, the others counted. */
+static void tell_warnings(job *j, const mz_forecast_entry *e) {
     const bool told = j->request.out.format == MZ_FORECAST_CSV && !j->all.quiet;
     for (int i = 0; told && i < e->warnings.n; i++) {
+        if (j->n_warnings++ >= MAX_WARNINGS_TOLD) {
+            continue;
+        }
         mz_error text;
         char shown[MZ_SERIES_ID_SHOWN_BYTES];
         mz_series_show_id(e->id, shown);
@@ -149,6 +156,10 @@ static mz_status finish(job *j) {
 }
 
 static int report(const job *j, int64_t n_written) {
+    if (j->n_warnings > MAX_WARNINGS_TOLD) {
+        (void)fprintf(stderr, "moezoo forecast: warning: %" PRId64 " more; --json has all\n",
+                      j->n_warnings - MAX_WARNINGS_TOLD);
+    }
     const double seconds = mz_now_s() - j->all.start_s;
     char text[128];
     (void)snprintf(text, sizeof text,

@@ -7,8 +7,13 @@
 static void sanitize(char *text) {
     for (; *text != '\0'; text++) {
         const unsigned char c = (unsigned char)*text;
+        const unsigned char next = (unsigned char)text[1];
         if (c < 0x20 || c == 0x7f) {
             *text = '?';
+        } else if (c == 0xc2 && next >= 0x80 && next < 0xa0) {
+            /* U+0080 to U+009F: terminals obey them too */
+            text[0] = '?';
+            text[1] = '?';
         }
     }
 }

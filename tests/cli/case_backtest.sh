@@ -96,7 +96,7 @@ json out series.1.scores.naive.mase null
 json out series.1.scores.naive.mae 0
 json out series.2.error '4 values; horizon 2, 2 windows and step 2 need 5; 1 window would fit'
 json out series.3.error 'a single value: there is nothing to hold out'
-json out series.4.error 'it has no values'
+json out series.4.error 'no value is observed'
 json out scored 2
 json out failed 3
 json out without_mase 1

@@ -54,3 +54,18 @@ printf '{"id":"a","timestamps":["2024-01-01",5],"sequence":[1,2]}\n' >stamps.jso
 fails 'line 1: timestamps\[1\] is a number, expected a date as text' forecast stamps.jsonl -n 1 -m "$MODEL"
 printf '{"id":"a","start":"%s","sequence":[1]}\n' ééééééééééééééééééééééééééééééééééééé >start.jsonl
 fails 'start "é+\.\.\." is not a date' forecast start.jsonl -n 1 -m "$MODEL"
+
+# A thousand series with the same warning do not fill the screen.
+{
+    echo unique_id,ds,y
+    seq -f 's%g,2024-01-01,1' 1000
+} >many.csv
+ok forecast many.csv -n 1 -m "$MODEL" --format csv
+lines err 22
+err_has '^moezoo forecast: warning: 1980 more; --json has all$'
+
+# Text that turns around, and messages that would steer the terminal.
+printf '{"id":"\\u202eabc\\u2069","sequence":[1,2,3]}\n{"id":"\\u009b31m","sequence":[]}\n' >turn.jsonl
+part forecast turn.jsonl -n 1 -m "$MODEL"
+out_has '^\?abc\? \(3 values\)'
+err_has 'the first: series "\?\?31m": it has no values'

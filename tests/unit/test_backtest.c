@@ -126,12 +126,12 @@ static void what_does_not_fit_is_one_window_with_an_error(void **state) {
         {.id = id, .n_values = 0},
     };
     const char *const expected[] = {
-        "it has no values",
+        "no value is observed",
         "a single value: there is nothing to hold out",
         "2 values; horizon 3, 4 windows and step 3 need 13; a horizon of 1 would fit",
         "10 values; horizon 3, 4 windows and step 3 need 13; 3 windows would fit",
         "broken dates",
-        "it has no values",
+        "no value is observed",
     };
     fake f = {.series = series, .n = 6};
     mz_backtest_windows w = windows_of(&f, 3, 4, 3, 1);

@@ -202,6 +202,8 @@ static void strings_are_escaped(void **state) {
         {"\xc0\xaf", "\"\xef\xbf\xbd\xef\xbf\xbd\"", "??"},                  /* overlong */
         {"\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"", "???"}, /* surrogate */
         {"\xc2\x9b", "\"\xc2\x9b\"", "?"}, /* a control character beyond ASCII */
+        {"\xe2\x80\xaex\xe2\x81\xa9", "\"\xe2\x80\xaex\xe2\x81\xa9\"", "?x?"}, /* directions */
+        {"\xe2\x80\x93\xe2\x82\xac", "\"\xe2\x80\x93\xe2\x82\xac\"", "\xe2\x80\x93\xe2\x82\xac"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (int plain = 0; plain < 2; plain++) {

@@ -38,6 +38,9 @@ static void control_characters_are_replaced(void **state) {
     mz_error err = {MZ_OK, ""};
     (void)mz_fail(&err, MZ_ERR_FORMAT, "%s", "a\nb\rc\td\033[31me\177f\001 \xc3\xa4");
     assert_string_equal(err.message, "a?b?c?d?[31me?f? \xc3\xa4");
+    (void)mz_fail(&err, MZ_ERR_FORMAT, "%s", "\xc2\x9b\x33m\xc2\xa0\xc2");
+    assert_string_equal(err.message, "??3m\xc2\xa0\xc2");
+    (void)mz_fail(&err, MZ_ERR_FORMAT, "%s", "a\nb\rc\td\033[31me\177f\001 \xc3\xa4");
     (void)mz_fail_prefix(&err, "%s", "x\ny");
     assert_string_equal(err.message, "x?y: a?b?c?d?[31me?f? \xc3\xa4");
 }
