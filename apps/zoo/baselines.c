@@ -60,10 +60,16 @@ static void autocorrelations(const double *values, int64_t n, int64_t max_lag, d
     }
 }
 
+/* The test and the decomposition take n times season operations each: minutes for a million
+ * values and a season of a hundred thousand. */
+static bool is_affordable(int64_t n, int64_t season) {
+    return (double)n * (double)season <= MZ_BASELINE_MAX_WORK;
+}
+
 /* Bartlett's formula; `work` holds `season` values. */
 static bool is_seasonal(const double *values, int64_t n, int64_t season, double *work) {
     const double z_90 = 1.6448536269514722;
-    if (season < 4 || n < 2 * season) {
+    if (season < 4 || n < 2 * season || !is_affordable(n, season)) {
         return false;
     }
     autocorrelations(values, n, season, work);

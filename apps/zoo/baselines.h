@@ -14,13 +14,16 @@
  *
  * Seasonal adjustment as in the M competitions: where the autocorrelation at lag `season` is
  * significant at 90 %, a classical decomposition is taken out first, multiplicative where all
- * values are positive and no factor is below 0.01, else additive. */
+ * values are positive and no factor is below 0.01, else additive. Where n_values times season
+ * exceeds MZ_BASELINE_MAX_WORK the season stays in: both steps take so many operations. */
 #ifndef MZ_APPS_ZOO_BASELINES_H
 #define MZ_APPS_ZOO_BASELINES_H
 
 #include <stdint.h>
 
 #include "core/context.h"
+
+#define MZ_BASELINE_MAX_WORK 2e9
 
 #ifdef __cplusplus
 extern "C" {

@@ -122,6 +122,26 @@ static void damped_follows_a_damped_line(void **state) {
     }
 }
 
+/* A season so long that looking for it would take minutes is not taken out. */
+static void endless_seasons_are_left_in(void **state) {
+    (void)state;
+    enum { N = 210000, SEASON = 10000 };
+    void *memory = NULL;
+    mz_assert_ok(&ctx, mz_calloc(&ctx, N, sizeof(double), "values", &memory));
+    double *values = memory;
+    for (int i = 0; i < N; i++) {
+        values[i] = 100 + (i % SEASON < SEASON / 2 ? 10 : -10);
+    }
+    double with[HORIZON];
+    double without[HORIZON];
+    mz_assert_ok(&ctx,
+                 mz_baseline_forecast(&ctx, MZ_BASELINE_THETA, values, N, SEASON, HORIZON, with));
+    mz_assert_ok(&ctx,
+                 mz_baseline_forecast(&ctx, MZ_BASELINE_THETA, values, N, 1, HORIZON, without));
+    assert_memory_equal(with, without, sizeof with);
+    mz_free(&ctx, memory);
+}
+
 static void odd_series_give_finite_answers(void **state) {
     (void)state;
     static const double patterns[][3] = {{0, 0, 0},      {5, 5, 5},          {1e308, -1e308, 1e308},
@@ -155,6 +175,7 @@ int main(void) {
         cmocka_unit_test(agrees_with_statsforecast),
         cmocka_unit_test(damped_follows_a_damped_line),
         cmocka_unit_test(odd_series_give_finite_answers),
+        cmocka_unit_test(endless_seasons_are_left_in),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
