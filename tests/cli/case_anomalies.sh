@@ -12,7 +12,7 @@ awk 'BEGIN {
 }' >wave.csv
 cut -d, -f1 wave.csv >one.csv
 
-ok forecast anomalies one.csv --season 12
+ok forecast anomalies one.csv -c 48 --season 12
 out_has '^model timemoe-nano, level 99 %$'
 out_has '^wave \(300 values in blocks of 12, 16[0-9] judged, [0-9]+ outside: '
 out_has '^ +index +value +expected +lower +upper +score$'
@@ -21,7 +21,7 @@ out_has '^ +277 +-25 '
 out_has '^  warning: 1 missing value filled: not judged$'
 err_has 'judged points outside'
 
-ok forecast anomalies one.csv --json --quiet --season 12
+ok forecast anomalies one.csv -c 48 --json --quiet --season 12
 json out level 99
 json out model timemoe-nano
 json out series.0.id wave
@@ -30,41 +30,41 @@ json out series.0.horizon 12
 err_empty
 mv out whole.json
 INPUT=one.csv
-ok forecast anomalies - --season 12 --json --quiet -o answer.json --threads 1
+ok forecast anomalies - -c 48 --season 12 --json --quiet -o answer.json --threads 1
 INPUT=/dev/null
 same whole.json answer.json
 
 # Other forms. In CSV the index and the score can be found by their columns.
-ok forecast anomalies one.csv --format csv --quiet
+ok forecast anomalies one.csv -c 48 --format csv --quiet
 out_has '^id,index,timestamp,value,expected,lower,upper,score$'
 out_has '^wave,200,[^,]*,40,'
 out_lacks '^wave,150,'
-ok forecast anomalies one.csv --format jsonl --quiet
+ok forecast anomalies one.csv -c 48 --format jsonl --quiet
 lines out 1
 json out anomalies.0.value 40
-ok forecast anomalies one.csv --level 80 -n 6 --missing drop --format csv --quiet
+ok forecast anomalies one.csv -c 48 --level 80 -n 6 --missing drop --format csv --quiet
 out_has '^wave,200,'
 
 # One series cannot be judged: the other can.
-part forecast anomalies wave.csv --json --quiet
+part forecast anomalies wave.csv -c 48 --json --quiet
 json out series.0.id wave
 json out series.1.error '20 values, at least 121 are needed at level 99 in blocks of 8'
 err_has 'wave\.csv: 1 of 2 series could not be judged, the first: series "short": 20 values'
-part forecast anomalies wave.csv
+part forecast anomalies wave.csv -c 48
 out_has '^short: not judged: 20 values, at least '
 
 # Pictures.
-ok forecast anomalies one.csv --plot a.svg --quiet
+ok forecast anomalies one.csv -c 48 --plot a.svg --quiet
 grep -q '<svg' a.svg || complain 'a.svg is no SVG'
-ok forecast anomalies one.csv --plot a.png --show
+ok forecast anomalies one.csv -c 48 --plot a.png --show
 out_has '◆'
 [ -s a.png ] || complain 'no a.png'
-ok forecast anomalies one.csv --json -o a.json --show
+ok forecast anomalies one.csv -c 48 --json -o a.json --show
 json a.json series.0.id wave
 
 # A constant series is quiet, also where it is short of nothing.
 awk 'BEGIN { print "c"; for (i = 0; i < 200; i++) print 7 }' >constant.csv
-ok forecast anomalies constant.csv --json --quiet
+ok forecast anomalies constant.csv -c 48 --json --quiet
 json out series.0.anomalies 0
 
 # Bad input.
