@@ -152,6 +152,25 @@ static void outliers_and_shifts(void **state) {
     assert_true(share_outside(errors, widths, 1800, N_BLOCKS) < 0.07);
 }
 
+/* A long block of which little is known: each step reaches far for enough errors, and gathering
+ * them anew at each length of that reach would take minutes. */
+static void long_blocks_with_gaps(void **state) {
+    (void)state;
+    enum { N_STEPS = 20000, KNOWN_EVERY = 10 };
+    double *errors = calloc(4 * (size_t)N_STEPS, sizeof *errors);
+    assert_non_null(errors);
+    double *widths = errors + (ptrdiff_t)2 * N_STEPS;
+    for (int i = 0; i < 2 * N_STEPS; i++) {
+        errors[i] = i % KNOWN_EVERY == 0 ? 1 + i % 3 : (double)NAN;
+    }
+    assert_int_equal(mz_anomaly_widths(&ctx, errors, 2, N_STEPS, 0.999, widths), MZ_OK);
+    for (int i = 0; i < N_STEPS; i++) {
+        assert_true(isnan(widths[i]));
+        assert_true(widths[N_STEPS + i] == 3);
+    }
+    free(errors);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(least_errors),
@@ -162,6 +181,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_constant_series_can_change, setup, teardown),
         cmocka_unit_test_setup_teardown(share_of_quiet_values, setup, teardown),
         cmocka_unit_test_setup_teardown(outliers_and_shifts, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_blocks_with_gaps, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
