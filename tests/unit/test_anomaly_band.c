@@ -156,7 +156,7 @@ static void outliers_and_shifts(void **state) {
  * them anew at each length of that reach would take minutes. */
 static void long_blocks_with_gaps(void **state) {
     (void)state;
-    enum { N_STEPS = 20000, KNOWN_EVERY = 10 };
+    enum { N_STEPS = 10000, KNOWN_EVERY = 10 };
     double *errors = calloc(4 * (size_t)N_STEPS, sizeof *errors);
     assert_non_null(errors);
     double *widths = errors + (ptrdiff_t)2 * N_STEPS;
