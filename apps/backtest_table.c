@@ -77,7 +77,7 @@ static void write_number(FILE *out, int width, double value, int decimals, bool 
     if (isnan(value)) {
         (void)fprintf(out, "%*s ", width, "-");
     } else if (decimals < 0) {
-        (void)fprintf(out, "%*.3e%c", width, value, is_best ? '*' : ' ');
+        (void)fprintf(out, "%*.2e%c", width, value, is_best ? '*' : ' ');
     } else {
         (void)fprintf(out, "%*.*f%c", width, decimals, value, is_best ? '*' : ' ');
     }

@@ -343,6 +343,7 @@ static int run(int argc, char **argv) {
         !mz_cli_context(&mz_command_forecast_backtest, &common, &j.ctx, &exit_code)) {
         return exit_code;
     }
+    j.request.in.quiet = common.quiet;
     j.all = (mz_forecast_job){.ctx = &j.ctx,
                               .command = &mz_command_forecast_backtest,
                               .in = &j.request.in,

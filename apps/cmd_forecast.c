@@ -245,6 +245,8 @@ static int run(int argc, char **argv) {
         !mz_cli_context(&mz_command_forecast, &common, &j.ctx, &exit_code)) {
         return exit_code;
     }
+    j.request.in.quiet = common.quiet;
+    j.request.in.newest_only = !j.request.baselines; /* these look at the whole past */
     j.all = (mz_forecast_job){.ctx = &j.ctx,
                               .command = &mz_command_forecast,
                               .in = &j.request.in,

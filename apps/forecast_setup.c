@@ -119,8 +119,31 @@ int mz_forecast_bands_check(const mz_command *command, const char *level, const 
     return status == MZ_OK ? MZ_EXIT_OK : mz_cli_usage_error(command, "%s", err.message);
 }
 
+static void show_reading(void *self, uint64_t n_bytes, uint64_t n_total) {
+    enum { MIB_SHIFT = 20 };
+    mz_progress *p = self;
+    p->n_total = (int64_t)(n_total >> MIB_SHIFT);
+    if (p->n_total > 0 && n_bytes <= n_total) {
+        mz_progress_update(p, (int64_t)(n_bytes >> MIB_SHIFT));
+    }
+}
+
+/* Rows that a forecast may look back to: context, pictures, seasons. */
+static int64_t newest_rows(const mz_forecast_inputs *in) {
+    const int64_t least = 1 << 17;
+    const int64_t seasons = 12 * in->season;
+    const int64_t pictures = 4 * in->horizon;
+    int64_t n = in->context_len > least ? in->context_len : least;
+    n = seasons > n ? seasons : n;
+    n = pictures > n ? pictures : n;
+    /* Where a gap is an error, it is one wherever it lies. */
+    return in->newest_only && in->missing != MZ_MISSING_ERROR ? 2 * n : 0;
+}
+
 mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
                                  mz_forecast_setup *out) {
+    mz_progress reading;
+    mz_progress_init(&reading, "reading MiB", 1, in->quiet);
     const mz_series_options series = {.columns = in->columns,
                                       .id = in->id,
                                       .time = in->time,
@@ -129,11 +152,15 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
                                       .day_first = in->day_first,
                                       .sort = in->sort,
                                       .ignore_dates = in->ignore_dates,
-                                      .duplicates = (mz_duplicates)in->duplicates};
+                                      .duplicates = (mz_duplicates)in->duplicates,
+                                      .n_newest = newest_rows(in),
+                                      .watch = {show_reading, &reading}};
     const mz_load_options load = {.precision = (mz_precision)in->precision};
     void *memory = NULL;
     out->ctx = ctx;
-    MZ_TRY(mz_series_open(ctx, in->file, &series, &out->reader));
+    const mz_status status = mz_series_open(ctx, in->file, &series, &out->reader);
+    mz_progress_finish(&reading);
+    MZ_TRY(status);
     MZ_TRY(mz_cli_find_model(ctx, in->model, in->models_dir, "timemoe-nano", &out->model_dir));
     MZ_TRY(mz_cli_model_name(ctx, out->model_dir, &out->model_name));
     MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_forecast_batch), "batch", &memory));

@@ -12,7 +12,10 @@ typedef struct mz_forecast_inputs {
     int64_t horizon, context_len;
     int duplicates, missing, normalize, precision;
     bool sort, day_first, overshoot;
-    bool ignore_dates; /* no option: of a command to which rows are rows */
+    /* filled by the command: */
+    bool quiet;        /* no progress of reading */
+    bool ignore_dates; /* rows are rows */
+    bool newest_only;  /* what lies far back does not matter */
     /* filled by mz_forecast_inputs_check: */
     int64_t season;         /* MZ_SEASON_AUTO, or its points */
     mz_frequency frequency; /* NONE: to be found */

@@ -168,11 +168,48 @@ static int decimals_for(const double *values, int64_t n) {
     return digits >= 6 ? 0 : 6 - (int)digits;
 }
 
-static void table_number(FILE *out, double value, int decimals) {
-    char number[32];
-    (void)snprintf(number, sizeof number, decimals < 0 ? "%.*e" : "%.*f",
-                   decimals < 0 ? 6 : decimals, value);
-    (void)fprintf(out, "  %16s", number);
+enum { NUMBER_BYTES = 352 }; /* of any double with six decimals */
+
+/* Returns the number's length. */
+static int format_number(double value, int decimals, char out[NUMBER_BYTES]) {
+    return snprintf(out, NUMBER_BYTES, decimals < 0 ? "%.*e" : "%.*f", decimals < 0 ? 6 : decimals,
+                    value);
+}
+
+/* A column of the table. */
+typedef struct column {
+    const char *name;
+    const double *values; /* [horizon] */
+    int width;
+} column;
+
+enum { MAX_COLUMNS = 1 + MZ_MAX_QUANTILES + MZ_BASELINE_COUNT };
+
+static void add_column(const mz_forecast_writer *w, const char *name, const double *values,
+                       int decimals, column *columns, int *n) {
+    char number[NUMBER_BYTES];
+    int width = (int)strlen(name);
+    for (int64_t h = 0; h < w->horizon; h++) {
+        const int length = format_number(values[h], decimals, number);
+        width = length > width ? length : width;
+    }
+    columns[(*n)++] = (column){name, values, width};
+}
+
+/* Forecast, quantiles, baselines; returns how many. */
+static int list_columns(const mz_forecast_writer *w, const mz_forecast_answer *a, int decimals,
+                        column columns[MAX_COLUMNS]) {
+    int n = 0;
+    add_column(w, "forecast", a->forecast, decimals, columns, &n);
+    for (int i = 0; w->quantiles != NULL && i < w->quantiles->n; i++) {
+        add_column(w, w->quantiles->items[i].column, a->quantiles + i * w->horizon, decimals,
+                   columns, &n);
+    }
+    for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
+        add_column(w, mz_baseline_name((mz_baseline)b), a->baselines + b * w->horizon, decimals,
+                   columns, &n);
+    }
+    return n;
 }
 
 /* Returns the width of the dates, 0 for none. */
@@ -192,17 +229,15 @@ static int write_date_title(const mz_forecast_writer *w, const mz_forecast_answe
 
 static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *a) {
     char date[MZ_STAMP_BYTES];
+    char number[NUMBER_BYTES];
+    column columns[MAX_COLUMNS];
     const int decimals = decimals_for(a->forecast, w->horizon);
-    const int n = w->quantiles != NULL ? w->quantiles->n : 0;
+    const int n = list_columns(w, a, decimals, columns);
     FILE *out = w->stream;
     (void)fprintf(out, "%8s", "step");
     const int date_width = write_date_title(w, a);
-    (void)fprintf(out, "  %16s", "forecast");
     for (int i = 0; i < n; i++) {
-        (void)fprintf(out, "  %16s", w->quantiles->items[i].column);
-    }
-    for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
-        (void)fprintf(out, "  %16s", mz_baseline_name((mz_baseline)b));
+        (void)fprintf(out, "  %*s", columns[i].width, columns[i].name);
     }
     (void)fputc('\n', out);
     for (int64_t h = 0; h < w->horizon; h++) {
@@ -210,12 +245,9 @@ static void table_values(const mz_forecast_writer *w, const mz_forecast_answer *
         if (date_width > 0) {
             (void)fprintf(out, "  %*s", date_width, mz_stamp_format(a->form, a->stamps[h], date));
         }
-        table_number(out, a->forecast[h], decimals);
         for (int i = 0; i < n; i++) {
-            table_number(out, a->quantiles[i * w->horizon + h], decimals);
-        }
-        for (int b = 0; w->baselines && b < MZ_BASELINE_COUNT; b++) {
-            table_number(out, a->baselines[b * w->horizon + h], decimals);
+            (void)format_number(columns[i].values[h], decimals, number);
+            (void)fprintf(out, "  %*s", columns[i].width, number);
         }
         (void)fputc('\n', out);
     }

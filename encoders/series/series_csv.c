@@ -7,6 +7,8 @@
 #include "encoders/series/series_reader_internal.h"
 #include "encoders/series/series_table.h"
 
+enum { KEPT_VALUES = 128 << 17 }; /* 128 MiB, and as much again until the oldest are forgotten */
+
 static const uint64_t max_file_bytes = (uint64_t)4 << 30;
 
 /* Where a field that matters only at the end was seen first. */
@@ -379,7 +381,7 @@ static bool has_hollow_end(const mz_series_csv *csv) {
         csv->table.is_long || c->text[c->offsets[c->n_columns - 1]] != '\0') {
         return false;
     }
-    for (int64_t row = 0; row < csv->table.n_rows; row++) {
+    for (int64_t row = csv->table.first_kept; row < csv->table.n_rows; row++) {
         if (!isnan(mz_store_double(&csv->table.values, (row + 1) * c->n_stored - 1))) {
             return false;
         }
@@ -419,6 +421,10 @@ static void write_notes(mz_series_csv *csv) {
         } else {
             note(csv, "column \"%s\" is not read; --columns or --value chooses", shown);
         }
+    }
+    if (csv->table.first_kept > 0) {
+        note(csv, "the newest %lld of %lld rows are used: a forecast looks no further back",
+             (long long)(csv->table.n_rows - csv->table.first_kept), (long long)csv->table.n_rows);
     }
     if (csv->time == TIME_DATES && mz_stamp_column_note(&csv->table.dates, text)) {
         note(csv, "%s", text);
@@ -463,7 +469,8 @@ mz_status mz_series_csv_open(mz_series_source *source, const mz_series_options *
     csv->ctx = ctx;
     csv->file = source->name;
     csv->options = *options;
-    csv->table = (mz_series_table){.ctx = ctx, .file = source->name, .options = &csv->options};
+    csv->table = (mz_series_table){
+        .ctx = ctx, .file = source->name, .options = &csv->options, .max_values = KEPT_VALUES};
     csv->table.dates.day_first = options->day_first;
     csv->row = 1;
     /* Fails only without a parser. Never freed by csv_free: the only thing it owns, the field
@@ -499,7 +506,8 @@ int64_t mz_series_csv_count(const mz_series_csv *csv) {
 }
 
 int64_t mz_series_csv_n_values(const mz_series_csv *csv) {
-    return csv->table.is_long ? csv->table.n_rows : csv->table.n_rows * csv->n_series;
+    const int64_t n_rows = csv->table.n_rows - csv->table.first_kept;
+    return csv->table.is_long ? n_rows : n_rows * csv->n_series;
 }
 
 bool mz_series_csv_has_dates(const mz_series_csv *csv) {

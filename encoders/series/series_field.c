@@ -67,6 +67,36 @@ static const char *scan_number(const char *p, bool decimal_comma, const char **m
     return p;
 }
 
+/* The number [begin, end), which scan_number has read, where it is short: its digits make a whole
+ * number below 2^53 and the power of ten beside them is exact too, so that one division or product
+ * rounds as the standard asks (Clinger 1990). False for longer ones. */
+static bool read_short(const char *begin, const char *end, double *value) {
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    const uint64_t exact = (uint64_t)1 << 53;
+    const bool is_negative = *begin == '-';
+    uint64_t digits = 0;
+    int n_behind = 0; /* digits behind the mark */
+    bool is_behind = false;
+    for (const char *p = begin + (*begin == '+' || *begin == '-'); p < end; p++) {
+        if (is_digit(*p)) {
+            digits = digits * 10 + (uint64_t)(*p - '0');
+            n_behind += is_behind;
+        } else if (*p == '.' || *p == ',') {
+            is_behind = true;
+        } else {
+            return false; /* an exponent */
+        }
+        if (digits >= exact || n_behind >= (int)(sizeof powers / sizeof powers[0])) {
+            return false;
+        }
+    }
+    const double whole = (double)digits / powers[n_behind];
+    *value = is_negative ? -whole : whole;
+    return true;
+}
+
 mz_field mz_series_field(char *text, size_t n_bytes, bool decimal_comma) {
     char *begin = text;
     char *end = text + n_bytes;
@@ -84,6 +114,10 @@ mz_field mz_series_field(char *text, size_t n_bytes, bool decimal_comma) {
         return field;
     }
     field.mark = mark != NULL ? *mark : '\0';
+    if (read_short(begin, end, &field.value)) {
+        field.kind = MZ_FIELD_NUMBER;
+        return field;
+    }
     if (field.mark == ',') {
         begin[mark - begin] = '.';
     }

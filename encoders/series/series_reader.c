@@ -85,7 +85,11 @@ static mz_status open_source(mz_context *ctx, mz_series_source *source,
     mz_series_reader *r = memory;
     r->ctx = ctx;
     r->source = *source;
+    if (options != NULL) {
+        r->source.watch = options->watch;
+    }
     status = open_format(r, options != NULL ? options : &(mz_series_options){0});
+    r->source.watch = (mz_series_watch){0}; /* what is read later is not opening */
     if (status != MZ_OK) {
         mz_series_close(r);
         return status;

@@ -14,7 +14,9 @@
  *
  * Opening reads the whole input once and checks all of it, so that a fault in the last line is
  * reported before the first forecast; JSON lines are then read again one by one, in memory bounded
- * by the longest line. Standard input is first copied to an unlinked temporary file. */
+ * by the longest line. CSV with a column a series streams too, where the caller needs its newest
+ * rows only (n_newest); rows with ids are held in memory. Standard input is first copied to an
+ * unlinked temporary file. */
 #ifndef MZ_ENCODERS_SERIES_SERIES_READER_H
 #define MZ_ENCODERS_SERIES_SERIES_READER_H
 
@@ -40,6 +42,12 @@ typedef enum mz_duplicates {
     MZ_DUPLICATES_MEAN, /* the mean of those that are not missing */
 } mz_duplicates;
 
+/* Told how far opening has read. `n_total` is 0 where the size is not known (pipes). */
+typedef struct mz_series_watch {
+    void (*read)(void *self, uint64_t n_bytes, uint64_t n_total);
+    void *self;
+} mz_series_watch;
+
 /* All zero: everything is found from the file. Columns are named, or given by number as "#2". */
 typedef struct mz_series_options {
     const char *columns;    /* CSV: comma-separated columns to read, a series each, in that order;
@@ -52,6 +60,9 @@ typedef struct mz_series_options {
     bool sort;              /* rows of a series may come in any order */
     bool ignore_dates;      /* they are labels: series are their rows as these follow each other */
     mz_duplicates duplicates;
+    int64_t n_newest; /* CSV with a column a series: so many of the newest rows matter; 0: all do.
+                         Older ones may be forgotten where they would take over 256 MiB */
+    mz_series_watch watch; /* .read NULL: nobody looks on */
 } mz_series_options;
 
 /* Limits: 16 million values a JSON line, MZ_SERIES_MAX_ROWS rows and 1 million columns of CSV,

@@ -35,7 +35,9 @@ typedef struct mz_series_source {
     uint8_t *buffer;   /* [MZ_SERIES_CHUNK_BYTES] */
     size_t n_buffered; /* bytes of the newest chunk */
     uint64_t offset;   /* of the newest chunk */
-    bool is_pending;   /* the newest chunk was looked at but not yet handed out */
+    uint64_t n_total;  /* of the file; 0: not known */
+    mz_series_watch watch;
+    bool is_pending; /* the newest chunk was looked at but not yet handed out */
 } mz_series_source;
 
 /* Opens `path` ("-": standard input). Errors: IO, NOMEM. */

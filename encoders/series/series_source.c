@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "encoders/series/series_reader_internal.h"
 
@@ -23,6 +24,13 @@ static mz_status source_init(mz_context *ctx, const char *name, mz_series_source
     return status;
 }
 
+/* Size of a regular file that is read from its beginning, else 0. */
+static uint64_t size_of(FILE *file) {
+    struct stat info;
+    const bool is_file = fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode);
+    return is_file && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+}
+
 mz_status mz_series_source_open(mz_context *ctx, const char *path, mz_series_source *out) {
     const bool is_stdin = strcmp(path, "-") == 0;
     mz_series_source s;
@@ -35,6 +43,7 @@ mz_status mz_series_source_open(mz_context *ctx, const char *path, mz_series_sou
         mz_series_source_close(&s);
         return status;
     }
+    s.n_total = size_of(s.file);
     *out = s;
     return MZ_OK;
 }
@@ -60,6 +69,9 @@ void mz_series_source_close(mz_series_source *s) {
 
 static mz_status read_chunk(mz_series_source *s) {
     s->offset += s->n_buffered;
+    if (s->watch.read != NULL) {
+        s->watch.read(s->watch.self, s->offset, s->n_total);
+    }
     s->n_buffered = 0;
     if (s->file == NULL) {
         const size_t left = s->memory_bytes - s->memory_pos;
@@ -168,6 +180,7 @@ mz_status mz_series_source_spool(mz_series_source *s) {
     }
     s->file = copy;
     s->is_stdin = false;
+    s->n_total = size_of(copy);
     return mz_series_source_rewind(s);
 }
 

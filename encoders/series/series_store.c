@@ -35,6 +35,13 @@ int64_t mz_store_int(const mz_store *s, int64_t i) {
     return ((const int64_t *)s->blocks[i >> MZ_STORE_SHIFT])[i & (MZ_STORE_BLOCK - 1)];
 }
 
+void mz_store_forget(mz_context *ctx, mz_store *s, int64_t i) {
+    for (; s->n_forgotten < (size_t)i >> MZ_STORE_SHIFT; s->n_forgotten++) {
+        mz_free(ctx, s->blocks[s->n_forgotten]);
+        s->blocks[s->n_forgotten] = NULL;
+    }
+}
+
 void mz_store_clear(mz_context *ctx, mz_store *s) {
     for (size_t i = 0; i < s->n_blocks; i++) {
         mz_free(ctx, s->blocks[i]);

@@ -18,6 +18,7 @@ enum { MZ_STORE_SHIFT = 16, MZ_STORE_BLOCK = 1 << MZ_STORE_SHIFT };
 typedef struct mz_store {
     void **blocks; /* [n_blocks] of MZ_STORE_BLOCK items */
     size_t n_blocks, capacity;
+    size_t n_forgotten; /* blocks that are no more */
     int64_t n;
 } mz_store;
 
@@ -28,6 +29,9 @@ mz_status mz_store_push_int(mz_context *ctx, mz_store *store, int64_t value);
 /* Item i, which must have been pushed as such. */
 double mz_store_double(const mz_store *store, int64_t i);
 int64_t mz_store_int(const mz_store *store, int64_t i);
+
+/* Forgets items before `i` (which keep their numbers), by whole blocks. */
+void mz_store_forget(mz_context *ctx, mz_store *store, int64_t i);
 
 void mz_store_clear(mz_context *ctx, mz_store *store);
 

@@ -49,6 +49,21 @@ static int64_t number_of_member(const void *self, int64_t i) {
     return number_of_row(t, row_of_member(t, i));
 }
 
+/* Forgets rows that are older than what matters, when that is twice as much. */
+static void forget_rows(mz_series_table *t) {
+    const int64_t n_newest = t->options->n_newest;
+    const int64_t fitting = t->max_values / t->n_stored;
+    const int64_t n_kept = fitting > n_newest ? fitting : n_newest;
+    if (n_newest == 0 || t->is_long || t->options->sort || t->n_rows - t->first_kept < 2 * n_kept) {
+        return;
+    }
+    t->first_kept = t->n_rows - n_kept;
+    mz_store_forget(t->ctx, &t->values, t->first_kept * t->n_stored);
+    if (t->has_dates) {
+        mz_store_forget(t->ctx, &t->stamps, t->first_kept);
+    }
+}
+
 mz_status mz_series_table_push(mz_series_table *t, int64_t number, const double *values,
                                mz_stamp stamp, int64_t id) {
     mz_context *ctx = t->ctx;
@@ -75,6 +90,7 @@ mz_status mz_series_table_push(mz_series_table *t, int64_t number, const double 
         MZ_TRY(mz_store_push_int(ctx, &t->id_numbers, id));
     }
     t->n_rows++;
+    forget_rows(t);
     return MZ_OK;
 }
 
@@ -101,19 +117,20 @@ static mz_status build_timeline(mz_series_table *t, const mz_stamp *stamps, int6
 
 static mz_status settle_wide(mz_series_table *t) {
     void *memory = NULL;
-    t->n_values = t->n_rows * t->n_stored;
+    const int64_t n = t->n_rows - t->first_kept;
+    t->first_row = t->first_kept;
     if (!t->has_dates) {
-        t->timeline.n_rows = t->n_rows;
-        t->timeline.n_points = t->n_rows;
+        t->timeline.n_rows = n;
+        t->timeline.n_points = n;
         return MZ_OK;
     }
-    MZ_TRY(mz_alloc(t->ctx, (size_t)t->n_rows * sizeof *t->times, "dates", &memory));
+    MZ_TRY(mz_alloc(t->ctx, (size_t)n * sizeof *t->times, "dates", &memory));
     t->times = memory;
-    for (int64_t i = 0; i < t->n_rows; i++) {
-        t->times[i] = stamp_of(t, i);
+    for (int64_t i = 0; i < n; i++) {
+        t->times[i] = stamp_of(t, t->first_kept + i);
     }
     mz_store_clear(t->ctx, &t->stamps);
-    const mz_status status = build_timeline(t, t->times, t->n_rows);
+    const mz_status status = build_timeline(t, t->times, n);
     return status == MZ_OK ? MZ_OK : mz_fail_prefix(&t->ctx->error, "%s", t->file);
 }
 
@@ -223,7 +240,6 @@ mz_status mz_series_table_settle(mz_series_table *t) {
     if (!t->is_long) {
         return settle_wide(t);
     }
-    t->n_values = t->n_rows;
     MZ_TRY(group_rows(t));
     return t->has_dates ? find_fallback(t) : MZ_OK;
 }
@@ -256,11 +272,12 @@ static mz_status fill_points(mz_series_table *t, mz_series *out) {
 }
 
 mz_status mz_series_table_get(mz_series_table *t, int64_t index, mz_series *out) {
-    int64_t n = t->n_rows;
+    int64_t n = t->n_rows - t->first_kept;
     if (!t->is_long) {
         MZ_TRY(grow_doubles(t, &t->row_values, 0, n));
         for (int64_t i = 0; i < n; i++) {
-            t->row_values[i] = mz_store_double(&t->values, i * t->n_stored + index);
+            t->row_values[i] =
+                mz_store_double(&t->values, (t->first_kept + i) * t->n_stored + index);
         }
         return fill_points(t, out);
     }

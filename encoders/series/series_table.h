@@ -15,19 +15,21 @@
 extern "C" {
 #endif
 
-/* Filled by the caller with ctx, file, options, n_stored and is_long, the rest 0; released with
- * mz_series_table_clear. */
+/* Filled by the caller with ctx, file, options, n_stored, is_long and max_values, the rest 0;
+ * released with mz_series_table_clear. */
 typedef struct mz_series_table {
     mz_context *ctx;
     const char *file; /* for messages */
     const mz_series_options *options;
-    int64_t n_stored; /* values of a row */
-    bool is_long;     /* rows have ids, and one value */
+    int64_t n_stored;   /* values of a row */
+    bool is_long;       /* rows have ids, and one value */
+    int64_t max_values; /* kept though options->n_newest does not ask for them */
 
     bool has_dates;
     mz_stamp_column dates; /* the form of the stamps; the caller adds the rows to it */
     mz_series_ids ids;     /* likewise */
     int64_t n_rows;
+    int64_t first_kept;    /* row; those before it are forgotten */
     mz_store values;       /* [n_rows, n_stored] */
     mz_store stamps;       /* [n_rows] provisional */
     mz_store id_numbers;   /* [n_rows] */
@@ -35,10 +37,9 @@ typedef struct mz_series_table {
     mz_store jump_numbers; /* their numbers */
 
     /* after settling */
-    int64_t n_values;      /* points of all series; of long files rows */
     int64_t *begins;       /* long: [ids.n + 1] first of each id's rows in `members` */
     int64_t *members;      /* long: [n_rows] rows by id; NULL: they stand so already */
-    mz_stamp *times;       /* wide: [n_rows] final */
+    mz_stamp *times;       /* wide: [n_rows - first_kept] final */
     mz_frequency fallback; /* long: of most series that tell */
     mz_timeline timeline;  /* wide: of all; long: of the series handed out last */
     const int64_t *rows;   /* long: of that series */
