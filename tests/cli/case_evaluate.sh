@@ -56,6 +56,18 @@ out_has '^windows    1 '
 ok forecast evaluate other.csv -m "$MODEL" -n 10 --stride 189 --json --quiet
 json out windows 2
 
+# One window by hand: rows 760 to 799 in units of the training rows forecast the ten after them.
+tail -n +2 other.csv | awk -F, '
+    NR <= 700 { sum += $2; squares += $2 * $2 }
+    NR == 700 { mean = sum / 700; scale = sqrt(squares / 700 - mean * mean); print "a" >"context.csv" }
+    NR > 760 && NR <= 800 { printf "%.17g\n", ($2 - mean) / scale >"context.csv" }
+    NR > 800 && NR <= 810 { printf "%.17g\n", ($2 - mean) / scale >"truth" }'
+ok forecast context.csv -m "$MODEL" -n 10 --normalize none --format csv --quiet
+tail -n +2 out | cut -d, -f3 | paste -d, - truth >pairs
+ok forecast evaluate other.csv -m "$MODEL" -n 10 --stride 190 --json --quiet
+awk -F, -v mse="$(score out)" '{ d = $1 - $2; sum += d * d } END { r = sum / NR / mse - 1; exit NR == 10 && r * r < 1e-10 ? 0 : 1 }' pairs ||
+    complain "mse $(score out), by hand $(awk -F, '{ d = $1 - $2; sum += d * d } END { print sum / NR }' pairs)"
+
 # Bad input.
 head -5000 etth-a.csv >etth-short.csv
 fails 'etth-short\.csv: 4999 rows, the protocol.s split needs 14400' forecast evaluate etth-short.csv -m "$MODEL" -n 96

@@ -129,6 +129,14 @@ static void long_layouts(void **state) {
          {.id = "shop", .value = "sold"},
          {{"n", {1, 2}, 2, NULL, NULL, "sold", NULL}, {"s", {5}, 1, NULL, NULL, "sold", NULL}},
          NULL},
+        /* An id with too few rows to tell has the frequency of the others. */
+        {"unique_id,ds,y\na,2024-01-31,1\na,2024-02-29,2\na,2024-03-31,3\nb,2024-01-31,5\n"
+         "c,2024-01-31,6\nc,2024-03-31,8\n",
+         {0},
+         {{"a", {1, 2, 3}, 3, "2024-03-31", "ME", NULL, NULL},
+          {"b", {5}, 1, "2024-01-31", "ME", NULL, NULL},
+          {"c", {6, NAN, 8}, 3, "2024-03-31", "ME", NULL, NULL}},
+         NULL},
         /* What is wrong with the dates of one id is its own error. */
         {"unique_id,ds,y\na,2024-01-02,1\na,2024-01-01,2\nb,2024-01-01,5\n",
          {0},

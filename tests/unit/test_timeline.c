@@ -147,6 +147,26 @@ static void regular_rows_stay(void **state) {
          .first = "2024-01-01",
          .last = "2024-01-04",
          .note = "2 dates missing in 1 gap, the first before row 3 (2024-01-04)"},
+        /* Nor do few rows tell better, where the others' frequency fits. */
+        {.dates = {"2024-01-01", "2024-01-03", "2024-01-05"},
+         .values = {1, 2, 3},
+         .fallback = "D",
+         .found = "D",
+         .n_points = 5,
+         .points = {1, NAN, 2, NAN, 3},
+         .first = "2024-01-01",
+         .last = "2024-01-05",
+         .note = "2 dates missing in 2 gaps, the first before row 3 (2024-01-03)"},
+        /* A few missing dates are no contradiction, whatever their share. */
+        {.dates = {"2024-01-01", "2024-01-12"},
+         .values = {1, 2},
+         .freq = "D",
+         .found = "D",
+         .n_points = 12,
+         .points = {1, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, 2},
+         .first = "2024-01-01",
+         .last = "2024-01-12",
+         .note = "10 dates missing in 1 gap, the first before row 3 (2024-01-12)"},
     };
     run_cases(*state, cases, sizeof cases / sizeof cases[0]);
 }

@@ -1,4 +1,5 @@
-/* Bands of a batch against what the forecaster and the calibration say one by one. */
+/* Batches with the tiny golden checkpoint: bands against what the forecaster and the calibration
+ * say one by one, and what is held out is not seen. */
 #include "tests/testing.h"
 
 #include <math.h>
@@ -102,7 +103,65 @@ static void bands_are_forecast_and_width(void **state) {
     mz_context_close(&ctx);
 }
 
+/* The same past with another future has the same forecasts, baselines, bands and season. The past
+ * ends with a gap, which must not be filled towards the future. */
+static void what_is_held_out_is_not_seen(void **state) {
+    (void)state;
+    enum { N_RUNS = 2 };
+    static mz_forecast_batch batches[N_RUNS];
+    mz_context ctx;
+    mz_forecaster *forecaster = NULL;
+    mz_forecast_quantiles quantiles = {0};
+    mz_assert_ok(&ctx, mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}));
+    mz_assert_ok(&ctx, mz_zoo_load_forecaster(&ctx, TINY, &(mz_load_options){0}, &forecaster));
+    mz_assert_ok(&ctx, mz_forecast_quantiles_of_levels("80", &quantiles, &ctx.error));
+    for (int run = 0; run < N_RUNS; run++) {
+        giver g = {.id = "a"};
+        fill(g.values);
+        g.values[20] = NAN;
+        g.values[N_VALUES - HORIZON - 1] = NAN;
+        for (int h = 0; run == 1 && h < HORIZON; h++) {
+            g.values[N_VALUES - HORIZON + h] = 1000 * (h % 2);
+        }
+        const mz_forecast_source source = {.next = give, .self = &g};
+        batches[run] = (mz_forecast_batch){.ctx = &ctx,
+                                           .forecaster = forecaster,
+                                           .options = {.horizon = HORIZON},
+                                           .quantiles = &quantiles,
+                                           .baselines = true,
+                                           .hold_out = true};
+        mz_assert_ok(&ctx, mz_forecast_batch_next(&batches[run], &source));
+        mz_assert_ok(&ctx, mz_forecast_batch_run(&batches[run]));
+        assert_int_equal(batches[run].n_ready, 1);
+        assert_true(batches[run].entries[0].future[0] == g.values[N_VALUES - HORIZON]);
+    }
+    const mz_forecast_entry *a = &batches[0].entries[0];
+    const mz_forecast_entry *b = &batches[1].entries[0];
+    const size_t n_bytes = HORIZON * sizeof(double);
+    assert_int_equal(a->season, b->season);
+    assert_int_equal(a->n_values, N_VALUES - HORIZON);
+    assert_memory_equal(a->values, b->values, (N_VALUES - HORIZON) * sizeof(double));
+    assert_memory_equal(a->forecast, b->forecast, n_bytes);
+    assert_memory_equal(a->baselines, b->baselines, MZ_BASELINE_COUNT * n_bytes);
+    assert_memory_equal(a->quantiles, b->quantiles, (size_t)quantiles.n * n_bytes);
+    assert_true(a->future[0] != b->future[0] || a->future[1] != b->future[1]);
+    /* And the past is all that there is: drift ends at its last value, the naive forecast is it. */
+    assert_true(a->baselines[MZ_BASELINE_NAIVE * HORIZON] == a->values[N_VALUES - HORIZON - 1]);
+    const double slope =
+        (a->values[N_VALUES - HORIZON - 1] - a->values[0]) / (N_VALUES - HORIZON - 1);
+    const double drift = a->values[N_VALUES - HORIZON - 1] + slope;
+    assert_true(fabs(a->baselines[MZ_BASELINE_DRIFT * HORIZON] - drift) < 1e-9);
+    for (int run = 0; run < N_RUNS; run++) {
+        mz_forecast_batch_close(&batches[run]);
+    }
+    mz_forecaster_close(forecaster);
+    mz_context_close(&ctx);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(bands_are_forecast_and_width)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bands_are_forecast_and_width),
+        cmocka_unit_test(what_is_held_out_is_not_seen),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
