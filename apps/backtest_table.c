@@ -1,7 +1,6 @@
 /* The table of a backtest. */
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "apps/backtest_report_internal.h"
 #include "apps/cli.h"

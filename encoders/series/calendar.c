@@ -1,6 +1,5 @@
 #include "encoders/series/calendar.h"
 
-#include <string.h>
 
 #include "encoders/series/calendar_internal.h"
 
