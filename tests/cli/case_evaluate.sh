@@ -22,16 +22,20 @@ out_lacks 'published'
 e -n 96 --stride 2783 --json
 json out windows 4
 json out protocol ett
-e -n 192 --stride 2688 --json
-json out windows 2
+cut -d, -f1,2 ETTh1-like.csv >etth-a.csv
+one() {
+    ok forecast evaluate etth-a.csv -m "$MODEL" --quiet --json "$@"
+}
+one -n 192 --stride 2688
+json out windows 1
 json out context 1024
-e -n 192 --stride 2687 --json
-json out windows 4
-e -n 336 --stride 2544 --json
+one -n 192 --stride 2687
 json out windows 2
+one -n 336 --stride 2544
+json out windows 1
 json out context 2048
-e -n 720 --stride 2160 --json
-json out windows 2
+one -n 720 --stride 2160
+json out windows 1
 json out context 3072
 e -n 10 --stride 1000 --json -c 20
 json out context 20
@@ -40,8 +44,7 @@ json out context 40
 
 # Columns are scaled by their own training rows: a column of its own scale has the same scores.
 mv out both.json
-cut -d, -f1,2 ETTh1-like.csv >etth-a.csv
-ok forecast evaluate etth-a.csv -m "$MODEL" -n 10 --stride 1000 --json --quiet
+one -n 10 --stride 1000
 score() {
     sed 's/.*"mse":\([0-9.]*\).*/\1/' "$1"
 }
