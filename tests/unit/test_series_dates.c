@@ -11,17 +11,6 @@
 
 enum { MAX_SERIES = 3, MAX_VALUES = 6 };
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(*state);
-    return 0;
-}
-
 typedef struct expected_series {
     const char *id;
     double values[MAX_VALUES];
@@ -383,5 +372,5 @@ int main(void) {
         cmocka_unit_test(json_lines),   cmocka_unit_test(faults_are_named),
         cmocka_unit_test(many_ids),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

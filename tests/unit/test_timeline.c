@@ -8,17 +8,6 @@
 
 enum { MAX_ROWS = 12 };
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(*state);
-    return 0;
-}
-
 static int64_t file_row(const void *self, int64_t i) {
     (void)self;
     return i + 2;
@@ -312,5 +301,5 @@ int main(void) {
         cmocka_unit_test(order_and_duplicates), cmocka_unit_test(contradictions_and_disorder),
         cmocka_unit_test(nothing_is_nothing),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
