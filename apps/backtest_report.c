@@ -89,12 +89,9 @@ static void json_series(const mz_backtest_report *r, const mz_backtest_result *s
         mz_cli_format_double(mz_backtest_relative(s->scores, m), number);
         (void)fprintf(out, "\"relative_mase\":%s", number);
     }
-    (void)fputs("}},\"warnings\":[", out);
-    for (int i = 0; i < s->warnings->n; i++) {
-        (void)fputs(i > 0 ? "," : "", out);
-        mz_cli_write_json_string(out, s->warnings->text[i]);
-    }
-    (void)fputs("]}", out);
+    (void)fputs("}},\"warnings\":", out);
+    mz_warnings_write_json(out, s->warnings);
+    (void)fputc('}', out);
 }
 
 static void json_end(const mz_backtest_report *r, const mz_backtest_totals *t) {
