@@ -340,6 +340,9 @@ static int work(job *j) {
     const double start = mz_now_s();
     if (status == MZ_OK) {
         mz_cli_catch_interrupts();
+        if (!j->quiet) {
+            mz_forecast_setup_tell_notes(&j->setup, c, j->request.in.file);
+        }
         status = run_windows(j);
     }
     if (status != MZ_OK) {
