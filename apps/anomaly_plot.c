@@ -1,19 +1,10 @@
 #include "apps/anomaly_plot.h"
 
 #include <string.h>
-#include <unistd.h>
 
-#include "apps/cli.h"
 #include "apps/forecast_plot.h"
 
 enum { MAX_DRAWN = 1 << 18 };
-
-void mz_anomaly_plot_close(mz_anomaly_plot *plot) {
-    for (int i = 0; i < plot->n_panels; i++) {
-        mz_free(plot->ctx, plot->memory[i]);
-    }
-    plot->n_panels = 0;
-}
 
 /* Copies n bytes to *at and moves on. */
 static const void *put(char **at, const void *source, size_t n) {
@@ -25,7 +16,7 @@ static const void *put(char **at, const void *source, size_t n) {
     return out;
 }
 
-mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *f) {
+mz_status mz_anomaly_plot_add(mz_plot_gallery *gallery, const mz_anomaly_findings *f) {
     const int64_t n = f->n_points < MAX_DRAWN ? f->n_points : MAX_DRAWN;
     const int64_t first = f->n_points - n;
     const size_t n_times = f->stamps != NULL ? (size_t)n : 0;
@@ -33,13 +24,13 @@ mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *
     const char *unit = mz_forecast_unit(f->value_name != NULL ? f->value_name : f->id, &n_unit);
     const size_t n_bytes = (size_t)f->n_anomalies * sizeof(mz_plot_mark) +
                            (size_t)n * sizeof(double) + n_times * sizeof(int64_t) + strlen(f->id) +
-                           1 + n_unit;
+                           1 + n_unit + 1;
+    mz_plot_panel *p = NULL;
     void *memory = NULL;
-    if (plot->n_panels == MZ_PLOT_MAX_PANELS) {
-        plot->n_more++;
+    MZ_TRY(mz_plot_gallery_add(gallery, n_bytes, &p, &memory));
+    if (p == NULL) {
         return MZ_OK;
     }
-    MZ_TRY(mz_alloc(plot->ctx, n_bytes, "picture", &memory));
     mz_plot_mark *marks = memory;
     int64_t n_marks = 0;
     for (int64_t i = 0; i < f->n_anomalies; i++) {
@@ -49,7 +40,6 @@ mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *
         }
     }
     char *at = (char *)(marks + n_marks);
-    mz_plot_panel *p = &plot->panels[plot->n_panels];
     *p = (mz_plot_panel){
         .marks = marks, .n_marks = n_marks, .n_history = n, .first_index = first + 1};
     p->history = put(&at, f->points + first, (size_t)n * sizeof(double));
@@ -61,20 +51,5 @@ mz_status mz_anomaly_plot_add(mz_anomaly_plot *plot, const mz_anomaly_findings *
         p->unit = put(&at, unit, n_unit);
         *at = '\0';
     }
-    plot->memory[plot->n_panels++] = memory;
     return MZ_OK;
-}
-
-mz_status mz_anomaly_plot_finish(const mz_anomaly_plot *plot, const char *path, FILE *stream) {
-    const mz_plot picture = {
-        .panels = plot->panels, .n_panels = plot->n_panels, .n_more = plot->n_more};
-    if (path != NULL) {
-        MZ_TRY(mz_plot_write(plot->ctx, &picture, path));
-    }
-    if (stream == NULL) {
-        return MZ_OK;
-    }
-    const mz_plot_terminal_options options = {.width = mz_cli_terminal_width(stream),
-                                              .colour = isatty(fileno(stream)) == 1};
-    return mz_plot_terminal(plot->ctx, &picture, &options, stream);
 }

@@ -228,7 +228,7 @@ static mz_status check_length(const hunt *h, int64_t season) {
     if (h->series->n_values < least) {
         return mz_fail(err, MZ_ERR_ARG,
                        "%lld value%s, at least %lld are needed at level %.10g in blocks of %lld",
-                       (long long)h->series->n_values, h->series->n_values == 1 ? "" : "s",
+                       (long long)h->series->n_values, mz_cli_plural(h->series->n_values),
                        (long long)least, h->search->level * 100, (long long)h->options.horizon);
     }
     return MZ_OK;
@@ -247,7 +247,7 @@ static mz_status judge(mz_anomaly_search *s, mz_series *series, const record *r,
     MZ_TRY(check_length(&h, season));
     if (gaps.n_inner > 0) {
         mz_forecast_warn(&out->warnings, "%lld missing value%s %s: not judged",
-                         (long long)gaps.n_inner, gaps.n_inner == 1 ? "" : "s",
+                         (long long)gaps.n_inner, mz_cli_plural(gaps.n_inner),
                          s->missing == MZ_MISSING_DROP ? "dropped" : "filled");
     }
     MZ_TRY(keep_points(s->ctx, series, out));

@@ -53,12 +53,9 @@ static void json_item(FILE *out, const mz_anomaly_findings *f) {
         (void)fputs(i > 0 ? "," : "", out);
         json_anomaly(out, f, &f->anomalies[i]);
     }
-    (void)fputs("],\"warnings\":[", out);
-    for (int i = 0; i < f->warnings.n; i++) {
-        (void)fputs(i > 0 ? "," : "", out);
-        mz_cli_write_json_string(out, f->warnings.text[i]);
-    }
-    (void)fputs("]}", out);
+    (void)fputs("],\"warnings\":", out);
+    mz_warnings_write_json(out, &f->warnings);
+    (void)fputc('}', out);
 }
 
 /* ---- CSV ---- */

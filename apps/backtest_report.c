@@ -9,15 +9,11 @@
 
 /* ---- names ---- */
 
-static const char *const metric_keys[MZ_METRIC_COUNT] = {
-    "mae",  "mse",     "rmse", "mape", "smape",    "mase", "rmsse",
-    "wape", "pinball", "sql",  "wql",  "coverage", "width"};
-
 const char *mz_backtest_method_name(const mz_backtest_report *r, int method) {
     return method == MZ_BACKTEST_MODEL ? r->model : mz_baseline_name((mz_baseline)(method - 1));
 }
 
-/* Unlike in JSON: a folder may be called like a baseline. */
+/* The model's name, but not that of a baseline, which a folder may have: keys are unique. */
 static void write_key(const mz_backtest_report *r, FILE *out, int method) {
     char key[256];
     bool is_taken = false;
@@ -85,7 +81,7 @@ static void json_series(const mz_backtest_report *r, const mz_backtest_result *s
         (void)fputs(":{", out);
         for (int k = 0; k < MZ_METRIC_COUNT; k++) {
             if (!needs_quantiles(k) || r->quantiles != NULL) {
-                json_score(out, metric_keys[k],
+                json_score(out, mz_metric_key((mz_metric)k),
                            mz_series_scores_metric(&s->scores->methods[m], (mz_metric)k));
             }
         }
@@ -93,12 +89,9 @@ static void json_series(const mz_backtest_report *r, const mz_backtest_result *s
         mz_cli_format_double(mz_backtest_relative(s->scores, m), number);
         (void)fprintf(out, "\"relative_mase\":%s", number);
     }
-    (void)fputs("}},\"warnings\":[", out);
-    for (int i = 0; i < s->warnings->n; i++) {
-        (void)fputs(i > 0 ? "," : "", out);
-        mz_cli_write_json_string(out, s->warnings->text[i]);
-    }
-    (void)fputs("]}", out);
+    (void)fputs("}},\"warnings\":", out);
+    mz_warnings_write_json(out, s->warnings);
+    (void)fputc('}', out);
 }
 
 static void json_end(const mz_backtest_report *r, const mz_backtest_totals *t) {
@@ -114,7 +107,7 @@ static void json_end(const mz_backtest_report *r, const mz_backtest_totals *t) {
         (void)fputs(":{", out);
         for (int k = 0; k < MZ_METRIC_COUNT; k++) {
             if (!needs_quantiles(k) || r->quantiles != NULL) {
-                json_score(out, metric_keys[k],
+                json_score(out, mz_metric_key((mz_metric)k),
                            mz_total_scores_metric(&t->methods[m], (mz_metric)k));
             }
         }
@@ -163,7 +156,7 @@ static void csv_begin(const mz_backtest_report *r) {
     (void)fputs("id,method,season,windows", r->stream);
     for (int k = 0; k < MZ_METRIC_COUNT; k++) {
         if (!needs_quantiles(k) || r->quantiles != NULL) {
-            (void)fprintf(r->stream, ",%s", metric_keys[k]);
+            (void)fprintf(r->stream, ",%s", mz_metric_key((mz_metric)k));
         }
     }
     (void)fputs(",relative_mase\n", r->stream);

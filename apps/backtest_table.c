@@ -1,16 +1,11 @@
 /* The table of a backtest. */
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 #include "apps/backtest_report_internal.h"
 #include "apps/cli.h"
 
 enum { NAME_WIDTH = 24, RELATIVE = MZ_METRIC_COUNT };
-
-static const char *plural(int64_t n) {
-    return n == 1 ? "" : "s";
-}
 
 /* A name of at most `width` characters, filled with spaces; what is too long loses its end. */
 static void write_name(FILE *out, const char *name, int width) {
@@ -38,9 +33,9 @@ void mz_backtest_table_begin(const mz_backtest_report *r) {
     (void)fputs("model ", out);
     mz_cli_write_plain(out, r->model);
     (void)fprintf(out, ", horizon %" PRId64 ", %" PRId64 " window%s", r->horizon, r->n_windows,
-                  plural(r->n_windows));
+                  mz_cli_plural(r->n_windows));
     if (r->n_windows > 1) {
-        (void)fprintf(out, " every %" PRId64 " step%s", r->step, plural(r->step));
+        (void)fprintf(out, " every %" PRId64 " step%s", r->step, mz_cli_plural(r->step));
     }
     (void)fputc('\n', out);
     if (r->per_series) {
@@ -174,7 +169,7 @@ void mz_backtest_table_end(const mz_backtest_report *r, const mz_backtest_totals
     FILE *out = r->stream;
     char title[64];
     (void)snprintf(title, sizeof title, "%" PRId64 " series, %" PRId64 " window%s", n_series,
-                   t->n_windows, plural(t->n_windows));
+                   t->n_windows, mz_cli_plural(t->n_windows));
     write_block(r, t, MZ_BACKTEST_METHODS, title, relative, sizeof relative / sizeof relative[0]);
     write_block(r, t, MZ_BACKTEST_METHODS, "in units of the values", absolute,
                 sizeof absolute / sizeof absolute[0]);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "apps/cli.h"
 #include "apps/zoo/forecast_metrics.h"
 
 void mz_backtest_windows_close(mz_backtest_windows *w) {
@@ -11,10 +12,6 @@ void mz_backtest_windows_close(mz_backtest_windows *w) {
     mz_free(w->ctx, w->stamps);
     w->values = NULL;
     w->stamps = NULL;
-}
-
-static const char *plural(int64_t n) {
-    return n == 1 ? "" : "s";
 }
 
 /* What of the series takes part: missing values at the ends say nothing. */
@@ -49,12 +46,13 @@ static void check_fit(mz_backtest_windows *w) {
         if (n - 1 < w->horizon) {
             (void)snprintf(fit, sizeof fit, "a horizon of %" PRId64, n - 1);
         } else {
-            (void)snprintf(fit, sizeof fit, "%" PRId64 " window%s", n_fit, plural(n_fit));
+            (void)snprintf(fit, sizeof fit, "%" PRId64 " window%s", n_fit, mz_cli_plural(n_fit));
         }
         (void)mz_fail(&w->fault, MZ_ERR_ARG,
                       "%" PRId64 " values; horizon %" PRId64 ", %" PRId64
                       " window%s and step %" PRId64 " need %" PRId64 "; %s would fit",
-                      n, w->horizon, w->n_windows, plural(w->n_windows), w->step, needed, fit);
+                      n, w->horizon, w->n_windows, mz_cli_plural(w->n_windows), w->step, needed,
+                      fit);
     }
     w->series.error = w->fault.message;
 }

@@ -185,6 +185,10 @@ static const char *format_scaled(double value, double base, const char *const *u
     return out;
 }
 
+const char *mz_cli_plural(int64_t n) {
+    return n == 1 ? "" : "s";
+}
+
 const char *mz_cli_format_bytes(int64_t n_bytes, char out[32]) {
     static const char *const units[] = {" bytes", " KiB", " MiB", " GiB", " TiB"};
     return format_scaled((double)n_bytes, 1024, units, 5, out);

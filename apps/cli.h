@@ -159,6 +159,9 @@ int mz_cli_terminal_width(FILE *stream);
  * '?', so that a file cannot steer the terminal. */
 void mz_cli_write_plain(FILE *stream, const char *text);
 
+/* "" for 1, else "s". */
+const char *mz_cli_plural(int64_t n);
+
 /* "1.5 GB"-like size, and "113.4 M"-like count. Return `out`. */
 const char *mz_cli_format_bytes(int64_t n_bytes, char out[32]);
 const char *mz_cli_format_count(int64_t n, char out[32]);

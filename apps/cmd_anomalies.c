@@ -25,7 +25,7 @@ typedef struct job {
     mz_forecast_job all;
     mz_anomaly_search search;
     mz_anomaly_writer writer;
-    mz_anomaly_plot plot;
+    mz_plot_gallery gallery;
     int64_t n_judged, n_anomalies;
 } job;
 
@@ -42,7 +42,7 @@ static mz_status open_job(job *j) {
                                     .season = r->in.season,
                                     .level = r->level,
                                     .progress = &j->all.progress};
-    j->plot.ctx = &j->ctx;
+    j->gallery.ctx = &j->ctx;
     j->writer = (mz_anomaly_writer){.stream = j->all.answer.stream,
                                     .format = (mz_forecast_format)r->out.format,
                                     .model = j->all.setup.model_name,
@@ -52,7 +52,7 @@ static mz_status open_job(job *j) {
 }
 
 static void close_job(job *j) {
-    mz_anomaly_plot_close(&j->plot);
+    mz_plot_gallery_close(&j->gallery);
     mz_forecast_job_close(&j->all);
     mz_context_close(&j->ctx);
 }
@@ -71,7 +71,7 @@ static mz_status write_findings(job *j, const mz_anomaly_findings *f) {
     mz_answer_check(answer);
     MZ_TRY(mz_answer_flush(answer));
     const bool drawn = j->request.out.plot != NULL || j->request.out.show;
-    return drawn && f->error == NULL ? mz_anomaly_plot_add(&j->plot, f) : MZ_OK;
+    return drawn && f->error == NULL ? mz_anomaly_plot_add(&j->gallery, f) : MZ_OK;
 }
 
 static mz_status judge_series(job *j) {
@@ -103,9 +103,9 @@ static mz_status finish(job *j) {
     }
     mz_anomaly_writer_end(&j->writer);
     MZ_TRY(mz_answer_flush(answer));
-    MZ_TRY(mz_anomaly_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_plot_gallery_show(&j->gallery, j->request.out.plot, NULL));
     MZ_TRY(mz_answer_commit(answer));
-    return j->request.out.show ? mz_anomaly_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    return j->request.out.show ? mz_plot_gallery_show(&j->gallery, NULL, stdout) : MZ_OK;
 }
 
 static int report(const job *j) {

@@ -151,8 +151,8 @@ static void fill_in(job *j) {
         .quantiles = batch->quantiles,
         .per_series = r->per_series || (n_series > 1 && n_series <= FEW_SERIES),
     };
-    j->plot =
-        (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
+    j->plot = (mz_forecast_plot){
+        .horizon = r->in.horizon, .quantiles = batch->quantiles, .gallery.ctx = &j->ctx};
 }
 
 static mz_status open_job(job *j) {
@@ -164,7 +164,7 @@ static mz_status open_job(job *j) {
 
 static void close_job(job *j) {
     drop_current(j);
-    mz_forecast_plot_close(&j->plot);
+    mz_plot_gallery_close(&j->plot.gallery);
     if (j->windows.ctx != NULL) {
         mz_backtest_windows_close(&j->windows);
     }
@@ -235,9 +235,9 @@ static mz_status finish(job *j) {
     mz_backtest_report_end(&j->report, &j->totals);
     mz_answer_check(answer);
     MZ_TRY(mz_answer_flush(answer));
-    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_plot_gallery_show(&j->plot.gallery, j->request.out.plot, NULL));
     MZ_TRY(mz_answer_commit(answer));
-    return j->request.out.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    return j->request.out.show ? mz_plot_gallery_show(&j->plot.gallery, NULL, stdout) : MZ_OK;
 }
 
 static int tell(const job *j) {

@@ -81,14 +81,14 @@ static mz_status open_job(job *j) {
         .overshoot = r->in.overshoot,
     };
     j->writer.n_notes = mz_series_notes(setup->reader, &j->writer.notes);
-    j->plot =
-        (mz_forecast_plot){.ctx = &j->ctx, .horizon = r->in.horizon, .quantiles = batch->quantiles};
+    j->plot = (mz_forecast_plot){
+        .horizon = r->in.horizon, .quantiles = batch->quantiles, .gallery.ctx = &j->ctx};
     mz_forecast_writer_begin(&j->writer);
     return MZ_OK;
 }
 
 static void close_job(job *j) {
-    mz_forecast_plot_close(&j->plot);
+    mz_plot_gallery_close(&j->plot.gallery);
     mz_forecast_job_close(&j->all);
     mz_context_close(&j->ctx);
 }
@@ -150,9 +150,9 @@ static mz_status finish(job *j) {
     }
     mz_forecast_writer_end(&j->writer);
     MZ_TRY(mz_answer_flush(answer));
-    MZ_TRY(mz_forecast_plot_finish(&j->plot, j->request.out.plot, NULL));
+    MZ_TRY(mz_plot_gallery_show(&j->plot.gallery, j->request.out.plot, NULL));
     MZ_TRY(mz_answer_commit(answer));
-    return j->request.out.show ? mz_forecast_plot_finish(&j->plot, NULL, stdout) : MZ_OK;
+    return j->request.out.show ? mz_plot_gallery_show(&j->plot.gallery, NULL, stdout) : MZ_OK;
 }
 
 static int report(const job *j, int64_t n_written) {

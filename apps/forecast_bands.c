@@ -2,6 +2,7 @@
  * forecasts them. */
 #include <math.h>
 
+#include "apps/cli.h"
 #include "apps/forecast_batch_internal.h"
 #include "apps/zoo/conformal.h"
 
@@ -55,7 +56,7 @@ static mz_status set_widths(mz_forecast_batch *b, const mz_forecast_item *item,
     mz_forecast_warn(&e->warnings,
                      "bands from the series' own steps: its past allows %d forecast%s, %d are "
                      "needed",
-                     n_origins, n_origins == 1 ? "" : "s", MZ_CONFORMAL_FEWEST);
+                     n_origins, mz_cli_plural(n_origins), MZ_CONFORMAL_FEWEST);
     mz_conformal_naive_widths(item->values, item->n_values, horizon, q->levels, q->n_levels,
                               widths);
     return MZ_OK;

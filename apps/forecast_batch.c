@@ -1,5 +1,6 @@
 #include "apps/forecast_batch.h"
 
+#include "apps/cli.h"
 #include "apps/forecast_batch_internal.h"
 
 #include <float.h>
@@ -55,23 +56,19 @@ void mz_forecast_warn(mz_warnings *w, const char *format, ...) {
     va_end(args);
 }
 
-static const char *plural(int64_t n) {
-    return n == 1 ? "" : "s";
-}
-
 static void warn_of_gaps(const mz_gap_report *gaps, mz_missing policy, mz_warnings *w) {
     static const char *const done[] = {"filled (linear)", "filled (forward)", "filled (seasonal)",
                                        "dropped"};
     if (gaps->n_inner > 0 && policy != MZ_MISSING_ERROR) {
         mz_forecast_warn(w, "%lld missing value%s %s", (long long)gaps->n_inner,
-                         plural(gaps->n_inner), done[policy]);
+                         mz_cli_plural(gaps->n_inner), done[policy]);
     }
     if (gaps->n_trailing > 0) {
         mz_forecast_warn(
             w,
             "%lld missing value%s at the end removed: the forecast starts after the last observed "
             "value",
-            (long long)gaps->n_trailing, plural(gaps->n_trailing));
+            (long long)gaps->n_trailing, mz_cli_plural(gaps->n_trailing));
     }
 }
 
@@ -178,7 +175,7 @@ static mz_status hold_out(mz_forecast_batch *b, mz_series *series, mz_forecast_e
     if (series->n_values <= horizon) {
         return mz_fail(&b->ctx->error, MZ_ERR_ARG,
                        "%lld value%s, at least %lld are needed to hold out %lld",
-                       (long long)series->n_values, plural(series->n_values),
+                       (long long)series->n_values, mz_cli_plural(series->n_values),
                        (long long)horizon + 1, (long long)horizon);
     }
     MZ_TRY(mz_calloc(b->ctx, (size_t)horizon, sizeof(double), "future", &future));
@@ -286,7 +283,7 @@ static void warn_of_flags(const mz_forecast_batch *b, uint32_t flags, mz_forecas
     }
     if ((flags & MZ_FORECAST_SHORT) != 0) {
         mz_forecast_warn(w, "short series: %lld value%s to go by", (long long)e->n_context,
-                         plural(e->n_context));
+                         mz_cli_plural(e->n_context));
     }
     if ((flags & MZ_FORECAST_BEYOND_TRAINING) != 0) {
         mz_forecast_warn(

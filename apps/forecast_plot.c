@@ -1,16 +1,6 @@
 #include "apps/forecast_plot.h"
 
 #include <string.h>
-#include <unistd.h>
-
-#include "apps/cli.h"
-
-void mz_forecast_plot_close(mz_forecast_plot *plot) {
-    for (int i = 0; i < plot->n_panels; i++) {
-        mz_free(plot->ctx, plot->memory[i]);
-    }
-    plot->n_panels = 0;
-}
 
 /* What a panel owns, in one allocation: bands and lines first, then numbers, then text. */
 typedef struct store {
@@ -69,20 +59,18 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     const char *name = e->value_name != NULL ? e->value_name : e->id;
     size_t unit_bytes = 0;
     const char *unit = mz_forecast_unit(name, &unit_bytes);
+    const size_t n_bytes =
+        sizeof(store) + (n_numbers + n_times) * sizeof(double) + strlen(e->id) + unit_bytes + 2;
+    mz_plot_panel *p = NULL;
     void *memory = NULL;
-    if (plot->n_panels == MZ_PLOT_MAX_PANELS) {
-        plot->n_more++;
+    MZ_TRY(mz_plot_gallery_add(&plot->gallery, n_bytes, &p, &memory));
+    if (p == NULL) {
         return MZ_OK;
     }
-    MZ_TRY(mz_alloc(plot->ctx,
-                    sizeof(store) + (n_numbers + n_times) * sizeof(double) + strlen(e->id) +
-                        unit_bytes + 2,
-                    "picture", &memory));
     store *s = memory;
     double *at = s->numbers;
     char *title = (char *)(s->numbers + n_numbers + n_times);
     memcpy(title, e->id, strlen(e->id) + 1);
-    mz_plot_panel *p = &plot->panels[plot->n_panels];
     *p = (mz_plot_panel){.title = title,
                          .n_history = n_history,
                          .horizon = horizon,
@@ -113,14 +101,13 @@ mz_status mz_forecast_plot_add(mz_forecast_plot *plot, const mz_forecast_entry *
     }
     p->baselines = s->lines;
     p->n_baselines = n_lines;
-    plot->memory[plot->n_panels++] = memory;
     return MZ_OK;
 }
 
 void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep) {
-    for (int i = 0; i < plot->n_panels; i++) {
-        mz_plot_panel *p = &plot->panels[i];
-        store *s = plot->memory[i];
+    for (int i = 0; i < plot->gallery.n_panels; i++) {
+        mz_plot_panel *p = &plot->gallery.panels[i];
+        store *s = plot->gallery.memory[i];
         int n = 0;
         for (int b = 0; b < p->n_baselines; b++) {
             if (keep[b]) {
@@ -129,20 +116,4 @@ void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep) {
         }
         p->n_baselines = n;
     }
-}
-
-mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream) {
-    const mz_plot picture = {.title = plot->title,
-                             .panels = plot->panels,
-                             .n_panels = plot->n_panels,
-                             .n_more = plot->n_more};
-    if (path != NULL) {
-        MZ_TRY(mz_plot_write(plot->ctx, &picture, path));
-    }
-    if (stream == NULL) {
-        return MZ_OK;
-    }
-    const mz_plot_terminal_options options = {.width = mz_cli_terminal_width(stream),
-                                              .colour = isatty(fileno(stream)) == 1};
-    return mz_plot_terminal(plot->ctx, &picture, &options, stream);
 }

@@ -3,21 +3,16 @@
 #define MZ_APPS_FORECAST_PLOT_H
 
 #include "apps/forecast_batch.h"
-#include "apps/plot.h"
+#include "apps/plot_gallery.h"
 
-/* All zero but the first four before the first series. One thread. */
+/* Filled by the caller: the gallery's ctx, horizon and quantiles. The gallery is closed. One
+ * thread.
+ */
 typedef struct mz_forecast_plot {
-    mz_context *ctx;
-    const char *title; /* or NULL */
     int64_t horizon;
     const mz_forecast_quantiles *quantiles; /* NULL: no bands */
-    mz_plot_panel panels[MZ_PLOT_MAX_PANELS];
-    void *memory[MZ_PLOT_MAX_PANELS]; /* of each panel */
-    int n_panels;
-    int64_t n_more;
+    mz_plot_gallery gallery;
 } mz_forecast_plot;
-
-void mz_forecast_plot_close(mz_forecast_plot *plot);
 
 /* Copies what a panel shows of an entry that has a forecast: the newest values (three horizons and
  * 64), forecast, bands, baselines, held-out future. Beyond MZ_PLOT_MAX_PANELS it is only counted.
@@ -30,9 +25,5 @@ void mz_forecast_plot_keep(mz_forecast_plot *plot, const bool *keep);
 /* What stands in brackets at the end of a name: "load (MW)", "sales [USD]". Returns its first byte
  * and its length, or NULL. */
 const char *mz_forecast_unit(const char *name, size_t *n_bytes);
-
-/* Writes `path` (NULL: no file), and draws on `stream` (NULL: not), as wide as
- * that terminal is. Errors: those of mz_plot_write. */
-mz_status mz_forecast_plot_finish(const mz_forecast_plot *plot, const char *path, FILE *stream);
 
 #endif

@@ -11,6 +11,15 @@ enum { PICTURE_HISTORY = 40, PICTURE_FORECAST = 24 };
 
 /* ---- JSON ---- */
 
+void mz_warnings_write_json(FILE *out, const mz_warnings *w) {
+    (void)fputc('[', out);
+    for (int i = 0; i < w->n; i++) {
+        (void)fputs(i > 0 ? "," : "", out);
+        mz_cli_write_json_string(out, w->text[i]);
+    }
+    (void)fputc(']', out);
+}
+
 static void json_texts(FILE *out, const char *const *texts, int n) {
     (void)fputc('[', out);
     for (int i = 0; i < n; i++) {
@@ -67,12 +76,9 @@ static void json_item(const mz_forecast_writer *w, const mz_forecast_answer *a) 
     }
     (void)fputs(w->quantiles != NULL ? "}" : "", out);
     json_baselines(w, a);
-    (void)fputs(",\"warnings\":[", out);
-    for (int i = 0; i < a->warnings->n; i++) {
-        (void)fputs(i > 0 ? "," : "", out);
-        mz_cli_write_json_string(out, a->warnings->text[i]);
-    }
-    (void)fputs("]}", out);
+    (void)fputs(",\"warnings\":", out);
+    mz_warnings_write_json(out, a->warnings);
+    (void)fputc('}', out);
 }
 
 /* ---- CSV ---- */
@@ -263,7 +269,7 @@ static void table_item(const mz_forecast_writer *w, const mz_forecast_answer *a)
         (void)fputc('\n', out);
         return;
     }
-    (void)fprintf(out, " (%" PRId64 " value%s", a->n_observed, a->n_observed == 1 ? "" : "s");
+    (void)fprintf(out, " (%" PRId64 " value%s", a->n_observed, mz_cli_plural(a->n_observed));
     if (a->last_stamp != NULL) {
         char date[MZ_STAMP_BYTES];
         char frequency[MZ_FREQUENCY_BYTES];

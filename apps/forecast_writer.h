@@ -40,6 +40,9 @@ typedef struct mz_warnings {
     char text[MZ_MAX_WARNINGS][MZ_WARNING_BYTES];
 } mz_warnings;
 
+/* As an array of strings. */
+void mz_warnings_write_json(FILE *stream, const mz_warnings *warnings);
+
 /* One series and its answer; the caller owns everything. */
 typedef struct mz_forecast_answer {
     const char *id;

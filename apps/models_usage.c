@@ -436,6 +436,9 @@ int mz_models_usage(const mz_command *command, const mz_usage_request *request, 
             mz_forecast_setup_tell_notes(&j.setup, command, request->in.file);
         }
         mz_cli_catch_interrupts();
+        if (!quiet) {
+            mz_forecast_setup_tell_notes(&j.setup, command, request->in.file);
+        }
         status = run_all(&j, quiet);
     }
     if (status == MZ_OK) {

@@ -106,12 +106,10 @@ mz_status mz_plot_write(mz_context *ctx, const mz_plot *plot, const char *path);
 mz_status mz_plot_terminal(mz_context *ctx, const mz_plot *plot,
                            const mz_plot_terminal_options *options, FILE *stream);
 
-/* The same for a heat map; where there are more rows or columns than room, neighbours are averaged.
- * Errors: MISSING where there is no cell; otherwise those of mz_plot_write. */
-mz_status mz_plot_heatmap_write(mz_context *ctx, const mz_plot_heatmap *map, const char *path);
-
-/* Several in one picture below a title (or NULL), beside each other where they fit; from three on
- * they are drawn half as wide. Errors: MISSING without any; otherwise as above. */
+/* The same for heat maps below a title (or NULL), beside each other where they fit; from three on
+ * they are drawn half as wide. Where a map has more rows or columns than room, neighbours are
+ * averaged. Errors: MISSING without any, and where one has no cell; otherwise those of
+ * mz_plot_write. */
 mz_status mz_plot_heatmaps_write(mz_context *ctx, const char *title, const mz_plot_heatmap *maps,
                                  int64_t n_maps, const char *path);
 

@@ -314,7 +314,3 @@ mz_status mz_plot_heatmaps_write(mz_context *ctx, const char *title, const mz_pl
     mz_free(ctx, memory);
     return status;
 }
-
-mz_status mz_plot_heatmap_write(mz_context *ctx, const mz_plot_heatmap *map, const char *path) {
-    return mz_plot_heatmaps_write(ctx, NULL, map, 1, path);
-}

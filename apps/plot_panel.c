@@ -4,7 +4,6 @@
 #include <cairo.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 static const double TURN = 6.283185307179586;
 

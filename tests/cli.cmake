@@ -3,6 +3,7 @@ target_link_libraries(test_cli PRIVATE moezoo_apps)
 target_link_libraries(test_plot PRIVATE moezoo_apps)
 target_link_libraries(test_backtest PRIVATE moezoo_apps)
 target_link_libraries(test_expert_usage PRIVATE moezoo_apps)
+target_link_libraries(test_forecast_batch PRIVATE moezoo_apps)
 
 add_executable(cli_json cli/cli_json.c)
 target_link_libraries(cli_json PRIVATE moezoo_flags PkgConfig::JANSSON)

@@ -68,6 +68,17 @@ void mz_op_streams_close(mz_op_streams *streams) {
     mz_context_close(&streams->contexts[MZ_TEST_STREAMS]);
 }
 
+int mz_context_setup(void **state) {
+    static mz_context ctx;
+    *state = &ctx;
+    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
+}
+
+int mz_context_teardown(void **state) {
+    mz_context_close(*state);
+    return 0;
+}
+
 int mz_op_streams_setup(void **state) {
     static mz_op_streams streams;
     mz_op_streams_open(&streams, (size_t)96 << 20);

@@ -48,6 +48,10 @@ void mz_op_streams_close(mz_op_streams *streams);
 int mz_op_streams_setup(void **state);
 int mz_op_streams_teardown(void **state);
 
+/* For cmocka's groups that need nothing else: *state becomes an open context with one thread. */
+int mz_context_setup(void **state);
+int mz_context_teardown(void **state);
+
 /* Runs an op, or a few, on a stream and writes its result to `out`; what it takes from the arena is
  * given back. */
 typedef void (*mz_op_run)(mz_stream *s, const void *arg, float *out);

@@ -3,11 +3,11 @@
 #include <math.h>
 #include <stddef.h>
 
-const char *mz_metric_name(mz_metric metric) {
-    static const char *const names[MZ_METRIC_COUNT] = {
-        "MAE",  "MSE",     "RMSE", "MAPE", "sMAPE",    "MASE", "RMSSE",
-        "WAPE", "pinball", "SQL",  "WQL",  "coverage", "width"};
-    return names[metric];
+const char *mz_metric_key(mz_metric metric) {
+    static const char *const keys[MZ_METRIC_COUNT] = {
+        "mae",  "mse",     "rmse", "mape", "smape",    "mase", "rmsse",
+        "wape", "pinball", "sql",  "wql",  "coverage", "width"};
+    return keys[metric];
 }
 
 void mz_seasonal_scale(const double *values, int64_t n_values, int64_t season, double *scale,

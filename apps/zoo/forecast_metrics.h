@@ -26,8 +26,8 @@ typedef enum mz_metric {
     MZ_METRIC_COUNT
 } mz_metric;
 
-/* "MAE", ... */
-const char *mz_metric_name(mz_metric metric);
+/* As answers call it: "mae", ... */
+const char *mz_metric_key(mz_metric metric);
 
 /* One forecast beside what came. Borrowed. */
 typedef struct mz_forecast_outcome {

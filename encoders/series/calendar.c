@@ -1,7 +1,5 @@
 #include "encoders/series/calendar.h"
 
-#include <string.h>
-
 #include "encoders/series/calendar_internal.h"
 
 int64_t mz_floor_div(int64_t a, int64_t b) {

@@ -1,6 +1,5 @@
 /* Finding the frequency of a column of stamps, and the stamps that do not follow it. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "encoders/series/calendar_internal.h"
 

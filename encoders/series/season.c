@@ -1,7 +1,6 @@
 /* Seasons: how long, and whether there is one. */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "encoders/series/calendar.h"
 

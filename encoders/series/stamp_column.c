@@ -1,6 +1,5 @@
 /* Finding the one form of a column of stamps. */
 #include <stdio.h>
-#include <string.h>
 
 #include "encoders/series/calendar_internal.h"
 #include "encoders/series/series_reader_internal.h"

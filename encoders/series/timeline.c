@@ -389,8 +389,8 @@ static double mean_of(const mz_timeline *t, const double *rows, int64_t begin, i
 
 void mz_timeline_values(const mz_timeline *t, const double *rows, double *points) {
     if (t->places == NULL) {
-        for (int64_t k = 0; k < t->n_points; k++) {
-            points[k] = rows[k];
+        if (t->n_points > 0) {
+            memcpy(points, rows, (size_t)t->n_points * sizeof *points);
         }
         return;
     }

@@ -56,6 +56,9 @@ out_has '^short: not judged: 20 values, at least '
 # Pictures.
 ok forecast anomalies one.csv -c 48 --plot a.svg --quiet
 grep -q '<svg' a.svg || complain 'a.svg is no SVG'
+sed '1s/.*/wave (MW)/' one.csv >unit.csv
+ok forecast anomalies unit.csv --plot unit.svg --quiet
+grep -q '<svg' unit.svg || complain 'unit.svg is no SVG'
 ok forecast anomalies one.csv -c 48 --plot a.png --show
 out_has '◆'
 [ -s a.png ] || complain 'no a.png'

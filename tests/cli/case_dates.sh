@@ -87,3 +87,7 @@ for command in 'forecast' 'forecast backtest' 'forecast anomalies'; do
     ok $command others.csv -m "$MODEL" -n 4
     err_has "^moezoo $command: warning: others\.csv: column \"other\" is not read"
 done
+ok forecast evaluate others.csv -m "$MODEL" -n 4
+err_has '^moezoo forecast evaluate: warning: others\.csv: column "other" is not read'
+ok models show "$MODEL" --usage others.csv
+err_has '^moezoo models show: warning: others\.csv: column "other" is not read'

@@ -22,16 +22,20 @@ out_lacks 'published'
 e -n 96 --stride 2783 --json
 json out windows 4
 json out protocol ett
-e -n 192 --stride 2688 --json
-json out windows 2
+cut -d, -f1,2 ETTh1-like.csv >etth-a.csv
+one() {
+    ok forecast evaluate etth-a.csv -m "$MODEL" --quiet --json "$@"
+}
+one -n 192 --stride 2688
+json out windows 1
 json out context 1024
-e -n 192 --stride 2687 --json
-json out windows 4
-e -n 336 --stride 2544 --json
+one -n 192 --stride 2687
 json out windows 2
+one -n 336 --stride 2544
+json out windows 1
 json out context 2048
-e -n 720 --stride 2160 --json
-json out windows 2
+one -n 720 --stride 2160
+json out windows 1
 json out context 3072
 e -n 10 --stride 1000 --json -c 20
 json out context 20
@@ -40,8 +44,7 @@ json out context 40
 
 # Columns are scaled by their own training rows: a column of its own scale has the same scores.
 mv out both.json
-cut -d, -f1,2 ETTh1-like.csv >etth-a.csv
-ok forecast evaluate etth-a.csv -m "$MODEL" -n 10 --stride 1000 --json --quiet
+one -n 10 --stride 1000
 score() {
     sed 's/.*"mse":\([0-9.]*\).*/\1/' "$1"
 }
@@ -55,6 +58,18 @@ out_has '1 columns, test rows 800 to 999$'
 out_has '^windows    1 '
 ok forecast evaluate other.csv -m "$MODEL" -n 10 --stride 189 --json --quiet
 json out windows 2
+
+# One window by hand: rows 760 to 799 in units of the training rows forecast the ten after them.
+tail -n +2 other.csv | awk -F, '
+    NR <= 700 { sum += $2; squares += $2 * $2 }
+    NR == 700 { mean = sum / 700; scale = sqrt(squares / 700 - mean * mean); print "a" >"context.csv" }
+    NR > 760 && NR <= 800 { printf "%.17g\n", ($2 - mean) / scale >"context.csv" }
+    NR > 800 && NR <= 810 { printf "%.17g\n", ($2 - mean) / scale >"truth" }'
+ok forecast context.csv -m "$MODEL" -n 10 --normalize none --format csv --quiet
+tail -n +2 out | cut -d, -f3 | paste -d, - truth >pairs
+ok forecast evaluate other.csv -m "$MODEL" -n 10 --stride 190 --json --quiet
+awk -F, -v mse="$(score out)" '{ d = $1 - $2; sum += d * d } END { r = sum / NR / mse - 1; exit NR == 10 && r * r < 1e-10 ? 0 : 1 }' pairs ||
+    complain "mse $(score out), by hand $(awk -F, '{ d = $1 - $2; sum += d * d } END { print sum / NR }' pairs)"
 
 # Bad input.
 head -5000 etth-a.csv >etth-short.csv

@@ -42,8 +42,8 @@ static void scores(void **state) {
 /* Blocks of one value: the width at a block comes from the ones before it alone. */
 static void widths_know_the_past_only(void **state) {
     (void)state;
-    const double errors[] = {4, 1, 3, 2, 8, 1, 5};
-    /* Level 0.75 needs 3 errors: rank ceil((n + 1) * 0.75). 8 left a band of 4 and counts as 8. */
+    const double errors[] = {4, 1, 3, 2, 9, 1, 5};
+    /* Level 0.75 needs 3 errors: rank ceil((n + 1) * 0.75). 9 left a band of 4 and counts as 8. */
     const double expected[] = {NAN, NAN, NAN, 4, 4, 8, 8};
     double widths[7];
     assert_int_equal(mz_anomaly_least_errors(0.75), 3);
@@ -165,6 +165,25 @@ static void outliers_and_shifts(void **state) {
     assert_true(share_outside(errors, widths, 1800, N_BLOCKS) < 0.07);
 }
 
+/* A long block of which little is known: each step reaches far for enough errors, and gathering
+ * them anew at each length of that reach would take minutes. */
+static void long_blocks_with_gaps(void **state) {
+    (void)state;
+    enum { N_STEPS = 10000, KNOWN_EVERY = 10 };
+    double *errors = calloc(4 * (size_t)N_STEPS, sizeof *errors);
+    assert_non_null(errors);
+    double *widths = errors + (ptrdiff_t)2 * N_STEPS;
+    for (int i = 0; i < 2 * N_STEPS; i++) {
+        errors[i] = i % KNOWN_EVERY == 0 ? 1 + i % 3 : (double)NAN;
+    }
+    assert_int_equal(mz_anomaly_widths(&ctx, errors, 2, N_STEPS, 0.999, widths), MZ_OK);
+    for (int i = 0; i < N_STEPS; i++) {
+        assert_true(isnan(widths[i]));
+        assert_true(widths[N_STEPS + i] == 3);
+    }
+    free(errors);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(least_errors),
@@ -176,6 +195,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_constant_series_can_change, setup, teardown),
         cmocka_unit_test_setup_teardown(share_of_quiet_values, setup, teardown),
         cmocka_unit_test_setup_teardown(outliers_and_shifts, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_blocks_with_gaps, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

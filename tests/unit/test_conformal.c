@@ -32,31 +32,33 @@ static double relative_gap(double a, double b) {
     return fabs(a - b) / fmax(fabs(a), fabs(b));
 }
 
-/* Errors 1..20 at one step. The level that is asked for is (W + 1) / W times what it was, W the sum
- * of the weights 0.99^i of the origins, and the width is the first error in ascending order at
- * which the weights passed reach that. */
+/* Errors 1 to 200 at one step, mixed within twenties, the newest smallest. The level that is asked
+ * for is (W + 1) / W times what it was, W the sum of the weights 0.99^i of the origins, and the
+ * width is the first error in ascending order at which the weights passed reach that. */
 static void width_is_the_weighted_quantile(void **state) {
     (void)state;
-    double errors[20];
-    double weights[21] = {0}; /* of the error of that size */
+    enum { ORIGINS = 200 };
+    double errors[ORIGINS];
+    double weights[ORIGINS + 1] = {0}; /* of the error of that size */
     double total = 0;
-    for (int i = 0; i < 20; i++) {
-        errors[i] = (i * 7 % 20) + 1;
+    for (int i = 0; i < ORIGINS; i++) {
+        errors[i] = (i * 7 % 20) + i / 20 * 20 + 1;
         weights[(int)errors[i]] = pow(MZ_CONFORMAL_DECAY, i);
         total += pow(MZ_CONFORMAL_DECAY, i);
     }
-    const double levels[] = {0, 0.5, 0.8, 0.95, 0.99};
+    const double levels[] = {0, 0.5, 0.8, 0.95, 0.999};
     double widths[5];
-    assert_int_equal(mz_conformal_widths(&ctx, errors, 20, 1, 1, levels, 5, widths), MZ_OK);
+    assert_int_equal(mz_conformal_widths(&ctx, errors, ORIGINS, 1, 1, levels, 5, widths), MZ_OK);
     for (int l = 0; l < 5; l++) {
         double passed = 0;
         int expected = 0;
-        while (expected < 20 && (expected == 0 || passed < levels[l] * (total + 1))) {
+        while (expected < ORIGINS && (expected == 0 || passed < levels[l] * (total + 1))) {
             passed += weights[++expected];
         }
         assert_true(relative_gap(widths[l], expected) < 1e-12);
     }
-    assert_true(relative_gap(widths[3], 20) < 1e-12); /* more than all: the largest error */
+    assert_true(widths[1] < 70);                           /* of equal weights it would be 100 */
+    assert_true(relative_gap(widths[4], ORIGINS) < 1e-12); /* more than all: the largest error */
 }
 
 /* All origins have errors proportional to one shape: the band has it too, but for the steps that
@@ -79,6 +81,24 @@ static void profile_of_the_steps(void **state) {
     }
     assert_true(relative_gap(widths[11] / widths[3], sqrt(3)) < 0.1);
     assert_true(relative_gap(widths[63] / widths[15], 2) < 1e-12);
+}
+
+/* Step h of 1, 2, ... pools 1 + (h - 1) / 4 steps on each side: of errors that begin at step 11 the
+ * ninth step sees two among seven, the tenth three. */
+static void neighbours_of_a_step(void **state) {
+    (void)state;
+    enum { ORIGINS = 8, REACH = 16 };
+    double errors[ORIGINS * REACH];
+    for (int i = 0; i < ORIGINS * REACH; i++) {
+        errors[i] = i % REACH >= 10 ? 1 : 0;
+    }
+    const double levels[] = {0.9};
+    double widths[REACH];
+    assert_int_equal(mz_conformal_widths(&ctx, errors, ORIGINS, REACH, REACH, levels, 1, widths),
+                     MZ_OK);
+    assert_true(widths[7] == 0);
+    assert_true(relative_gap(widths[8] / widths[15], 2.0 / 7) < 1e-12);
+    assert_true(relative_gap(widths[9] / widths[15], 3.0 / 7) < 1e-12);
 }
 
 /* Errors that shrink with the step do not make the band narrower. */
@@ -178,6 +198,7 @@ int main(void) {
         cmocka_unit_test(origins_are_the_newest_positions),
         cmocka_unit_test(width_is_the_weighted_quantile),
         cmocka_unit_test(profile_of_the_steps),
+        cmocka_unit_test(neighbours_of_a_step),
         cmocka_unit_test(width_never_shrinks),
         cmocka_unit_test(unknown_and_extreme_errors),
         cmocka_unit_test(coverage_of_exchangeable_errors),

@@ -12,17 +12,6 @@ static mz_context *context_of(void **state) {
     return *state;
 }
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(context_of(state));
-    return 0;
-}
-
 static mz_stamp at(const char *text) {
     mz_stamp_form form;
     mz_stamp stamp = 0;
@@ -289,5 +278,5 @@ int main(void) {
         cmocka_unit_test(clean_stamps_have_no_fault),
         cmocka_unit_test(memory_may_run_out),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -654,9 +654,9 @@ static void heatmap_files(void **state) {
                                      .values = values,
                                      .n_rows = sizes[i][0],
                                      .n_columns = sizes[i][1]};
-        mz_assert_ok(&f->ctx, mz_plot_heatmap_write(&f->ctx, &map, at(f, "map.svg")));
+        mz_assert_ok(&f->ctx, mz_plot_heatmaps_write(&f->ctx, NULL, &map, 1, at(f, "map.svg")));
         assert_picture(f, f->path, 0, 0);
-        mz_assert_ok(&f->ctx, mz_plot_heatmap_write(&f->ctx, &map, at(f, "map.png")));
+        mz_assert_ok(&f->ctx, mz_plot_heatmaps_write(&f->ctx, NULL, &map, 1, at(f, "map.png")));
         assert_picture(f, f->path, 0, 0);
     }
     free(values);
@@ -730,7 +730,7 @@ static void errors(void **state) {
     assert_fails(f, mz_plot_write(ctx, &bad, at(f, "n.svg")), MZ_ERR_ARG, "negative count");
     assert_fails(f, mz_plot_terminal(ctx, &nothing, &options, stdout), MZ_ERR_MISSING,
                  "nothing to plot");
-    assert_fails(f, mz_plot_heatmap_write(ctx, &no_cells, at(f, "n.png")), MZ_ERR_MISSING,
+    assert_fails(f, mz_plot_heatmaps_write(ctx, NULL, &no_cells, 1, at(f, "n.png")), MZ_ERR_MISSING,
                  "3 rows and 0 columns");
     assert_fails(f, mz_plot_write(ctx, &plot, at(f, "no/such/folder.png")), MZ_ERR_IO,
                  "folder.png");

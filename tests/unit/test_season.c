@@ -15,17 +15,6 @@ static mz_context *context_of(void **state) {
     return *state;
 }
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(context_of(state));
-    return 0;
-}
-
 static void lengths_follow_the_frequency(void **state) {
     static const struct {
         const char *freq;
@@ -242,5 +231,5 @@ int main(void) {
         cmocka_unit_test(old_values_are_left_out),
         cmocka_unit_test(memory_may_run_out),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -13,17 +13,6 @@ static mz_context *context_of(void **state) {
     return *state;
 }
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(context_of(state));
-    return 0;
-}
-
 static void assert_values(const double *actual, int64_t n_actual, const double *expected,
                           int64_t n_expected) {
     assert_int_equal(n_actual, n_expected);
@@ -195,5 +184,5 @@ int main(void) {
         cmocka_unit_test(deviation_on_a_high_level),
         cmocka_unit_test(values_beyond_f32_are_clamped),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -36,17 +36,6 @@ static mz_context *context_of(void **state) {
     return *state;
 }
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(context_of(state));
-    return 0;
-}
-
 static mz_status open_text(mz_context *ctx, const char *text, size_t n_bytes, const char *columns,
                            mz_series_reader **out) {
     const mz_series_options options = {.columns = columns};
@@ -507,5 +496,5 @@ int main(void) {
         cmocka_unit_test(standard_input),
         cmocka_unit_test(allocations_fail_cleanly),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

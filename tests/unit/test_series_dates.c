@@ -11,17 +11,6 @@
 
 enum { MAX_SERIES = 3, MAX_VALUES = 6 };
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(*state);
-    return 0;
-}
-
 typedef struct expected_series {
     const char *id;
     double values[MAX_VALUES];
@@ -128,6 +117,14 @@ static void long_layouts(void **state) {
         {"shop,sold\nn,1\ns,5\nn,2\n",
          {.id = "shop", .value = "sold"},
          {{"n", {1, 2}, 2, NULL, NULL, "sold", NULL}, {"s", {5}, 1, NULL, NULL, "sold", NULL}},
+         NULL},
+        /* An id with too few rows to tell has the frequency of the others. */
+        {"unique_id,ds,y\na,2024-01-31,1\na,2024-02-29,2\na,2024-03-31,3\nb,2024-01-31,5\n"
+         "c,2024-01-31,6\nc,2024-03-31,8\n",
+         {0},
+         {{"a", {1, 2, 3}, 3, "2024-03-31", "ME", NULL, NULL},
+          {"b", {5}, 1, "2024-01-31", "ME", NULL, NULL},
+          {"c", {6, NAN, 8}, 3, "2024-03-31", "ME", NULL, NULL}},
          NULL},
         /* What is wrong with the dates of one id is its own error. */
         {"unique_id,ds,y\na,2024-01-02,1\na,2024-01-01,2\nb,2024-01-01,5\n",
@@ -444,5 +441,5 @@ int main(void) {
         cmocka_unit_test(json_lines),   cmocka_unit_test(faults_are_named),
         cmocka_unit_test(many_ids),     cmocka_unit_test(allocations_fail_cleanly),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -7,17 +7,6 @@
 
 enum { N_ROWS = 500000, N_NEWEST = 100000, STEP_US = 1000000 };
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(*state);
-    return 0;
-}
-
 /* Rows 2 to N_ROWS + 1 of a file, one a second; the stamp of row `repeated` is that of the row
  * before it. */
 static mz_status fill(mz_series_table *table, int64_t repeated) {
@@ -70,5 +59,5 @@ int main(void) {
         cmocka_unit_test(old_rows_are_forgotten),
         cmocka_unit_test(rows_keep_their_numbers),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -12,17 +12,6 @@ static mz_context *context_of(void **state) {
     return *state;
 }
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(context_of(state));
-    return 0;
-}
-
 /* Adds rows numbered from 2 on, as behind a header. Returns the first status that is not OK. */
 static mz_status add_rows(mz_context *ctx, mz_stamp_column *column, const char *const *rows,
                           mz_stamp *stamps) {
@@ -251,5 +240,5 @@ int main(void) {
         cmocka_unit_test(faults_name_row_and_text),  cmocka_unit_test(long_text_is_cut),
         cmocka_unit_test(all_dates_survive_packing),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

@@ -8,17 +8,6 @@
 
 enum { MAX_ROWS = 12 };
 
-static int setup(void **state) {
-    static mz_context ctx;
-    *state = &ctx;
-    return mz_context_init(&ctx, &(mz_context_options){.n_threads = 1}) == MZ_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    mz_context_close(*state);
-    return 0;
-}
-
 static int64_t file_row(const void *self, int64_t i) {
     (void)self;
     return i + 2;
@@ -147,6 +136,26 @@ static void regular_rows_stay(void **state) {
          .first = "2024-01-01",
          .last = "2024-01-04",
          .note = "2 dates missing in 1 gap, the first before row 3 (2024-01-04)"},
+        /* Nor do few rows tell better, where the others' frequency fits. */
+        {.dates = {"2024-01-01", "2024-01-03", "2024-01-05"},
+         .values = {1, 2, 3},
+         .fallback = "D",
+         .found = "D",
+         .n_points = 5,
+         .points = {1, NAN, 2, NAN, 3},
+         .first = "2024-01-01",
+         .last = "2024-01-05",
+         .note = "2 dates missing in 2 gaps, the first before row 3 (2024-01-03)"},
+        /* A few missing dates are no contradiction, whatever their share. */
+        {.dates = {"2024-01-01", "2024-01-12"},
+         .values = {1, 2},
+         .freq = "D",
+         .found = "D",
+         .n_points = 12,
+         .points = {1, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, 2},
+         .first = "2024-01-01",
+         .last = "2024-01-12",
+         .note = "10 dates missing in 1 gap, the first before row 3 (2024-01-12)"},
     };
     run_cases(*state, cases, sizeof cases / sizeof cases[0]);
 }
@@ -292,5 +301,5 @@ int main(void) {
         cmocka_unit_test(order_and_duplicates), cmocka_unit_test(contradictions_and_disorder),
         cmocka_unit_test(nothing_is_nothing),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
