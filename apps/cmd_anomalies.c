@@ -2,11 +2,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "apps/anomaly_plot.h"
-#include "apps/anomaly_search.h"
-#include "apps/anomaly_writer.h"
 #include "apps/commands.h"
-#include "apps/forecast_job.h"
+#include "apps/forecast/anomaly_plot.h"
+#include "apps/forecast/anomaly_search.h"
+#include "apps/forecast/anomaly_writer.h"
+#include "apps/forecast/forecast_job.h"
 #include "core/profile.h"
 
 static const double DEFAULT_LEVEL = 0.99;

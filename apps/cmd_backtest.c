@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/backtest_report.h"
 #include "apps/commands.h"
-#include "apps/forecast_job.h"
-#include "apps/forecast_plot.h"
+#include "apps/forecast/backtest_report.h"
+#include "apps/forecast/forecast_job.h"
+#include "apps/forecast/forecast_plot.h"
 #include "core/profile.h"
 
 enum { FEW_SERIES = 16, MAX_WINDOWS = 1000000, MAX_STEP = 1 << 24, N_LINES = 2 };

@@ -8,7 +8,7 @@
 #include <strings.h>
 
 #include "apps/commands.h"
-#include "apps/forecast_setup.h"
+#include "apps/forecast/forecast_setup.h"
 #include "apps/zoo/zoo.h"
 #include "core/profile.h"
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/forecast_job.h"
-#include "apps/forecast_plot.h"
+#include "apps/forecast/forecast_job.h"
+#include "apps/forecast/forecast_plot.h"
 #include "core/profile.h"
 
 enum { FEW_SERIES = 16 };

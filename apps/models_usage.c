@@ -6,8 +6,7 @@
 #include <unistd.h>
 
 #include "apps/expert_usage.h"
-#include "apps/forecast_batch_internal.h"
-#include "apps/plot.h"
+#include "apps/plot/plot.h"
 #include "apps/zoo/zoo.h"
 
 enum {

@@ -3,7 +3,7 @@
 #define MZ_APPS_MODELS_USAGE_H
 
 #include "apps/cli.h"
-#include "apps/forecast_setup.h"
+#include "apps/forecast/forecast_setup.h"
 
 /* What the line asked for. `in` holds FILE, its layout and the model. */
 typedef struct mz_usage_request {

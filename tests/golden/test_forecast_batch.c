@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "apps/forecast_batch.h"
+#include "apps/forecast/forecast_batch.h"
 #include "apps/zoo/conformal.h"
 #include "apps/zoo/zoo.h"
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "apps/backtest_scores.h"
+#include "apps/forecast/backtest_scores.h"
 #include "tests/testing.h"
 
 static mz_context ctx;

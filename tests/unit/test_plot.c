@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apps/plot.h"
-#include "apps/plot_internal.h"
+#include "apps/plot/plot.h"
+#include "apps/plot/plot_internal.h"
 #include "core/file.h"
 
 typedef struct fixture {
