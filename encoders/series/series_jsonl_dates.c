@@ -157,6 +157,23 @@ static mz_status read_start(mz_series_jsonl *j, const json_t *start, mz_series *
     return step_dates(j, stamp, out);
 }
 
+enum { NUMBER_BYTES = 40 };
+
+/* A date as text, or the seconds or milliseconds of an epoch, which JSON has as numbers. NULL for
+ * anything else. */
+static const char *stamp_text(const json_t *element, char number[NUMBER_BYTES]) {
+    const double most = 1e15;
+    const double value = json_is_real(element) ? json_real_value(element) : NAN;
+    if (json_is_string(element)) {
+        return json_string_value(element);
+    }
+    if (!(fabs(value) < most)) {
+        return NULL;
+    }
+    (void)snprintf(number, NUMBER_BYTES, value == floor(value) ? "%.0f" : "%.6f", value);
+    return number;
+}
+
 /* "timestamps": one for each value. */
 static mz_status read_timestamps(mz_series_jsonl *j, const json_t *array, mz_series *out) {
     mz_context *ctx = j->source->ctx;
@@ -173,12 +190,13 @@ static mz_status read_timestamps(mz_series_jsonl *j, const json_t *array, mz_ser
     MZ_TRY(grow_stamps(j, &j->stamps, &j->stamps_capacity, n));
     for (int64_t i = 0; i < n; i++) {
         const json_t *element = json_array_get(array, (size_t)i);
-        if (!json_is_string(element)) {
+        char number[NUMBER_BYTES];
+        const char *text = stamp_text(element, number);
+        if (text == NULL) {
             char what[48];
             (void)snprintf(what, sizeof what, "timestamps[%lld]", (long long)i);
-            return mz_series_jsonl_fail_type(j, what, element, "a date as text");
+            return mz_series_jsonl_fail_type(j, what, element, "a date as text or an epoch");
         }
-        const char *text = json_string_value(element);
         if (mz_stamp_column_add(ctx, &column, text, strlen(text), i + 1, &j->stamps[i]) != MZ_OK) {
             return fail_line(j, "timestamps");
         }

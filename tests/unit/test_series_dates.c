@@ -245,6 +245,10 @@ static void json_lines(void **state) {
          {0},
          {{"a", {1, 2}, 2, NULL, NULL, NULL, NULL}},
          NULL},
+        {"{\"id\":\"a\",\"timestamps\":[1700000000,1700003600,1700007200],\"sequence\":[1,2,4]}\n",
+         {0},
+         {{"a", {1, 2, 4}, 3, "1700007200", "h", NULL, NULL}},
+         NULL},
     };
     run_good(*state, cases, sizeof cases / sizeof cases[0]);
 }
@@ -323,10 +327,10 @@ static void faults_are_named(void **state) {
          {0},
          MZ_ERR_FORMAT,
          "t: line 1: 1 timestamps for 2 values"},
-        {"{\"timestamps\":[1],\"target\":[1]}\n",
+        {"{\"timestamps\":[true],\"target\":[1]}\n",
          {0},
          MZ_ERR_FORMAT,
-         "t: line 1: timestamps[0] is a number, expected a date as text"},
+         "t: line 1: timestamps[0] is a truth value, expected a date as text or an epoch"},
         {"{\"start\":\"9999-12-31\",\"freq\":\"D\",\"target\":[1,2]}\n",
          {0},
          MZ_ERR_FORMAT,
