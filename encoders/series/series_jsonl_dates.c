@@ -39,6 +39,17 @@ static mz_status step_dates(mz_series_jsonl *j, mz_stamp start, mz_series *out) 
         }
     }
     out->stamps = j->stamps;
+    mz_stamp_check check;
+    mz_stamp_check_run(&out->frequency, &start, 1, &check);
+    if (check.off_grid.count > 0) {
+        char date[MZ_STAMP_BYTES];
+        char name[MZ_FREQUENCY_BYTES];
+        (void)snprintf(j->grid_text, sizeof j->grid_text,
+                       "start %s is not on the grid of %s, the dates after it are",
+                       mz_stamp_format(&out->form, start, date),
+                       mz_frequency_name(&out->frequency, name));
+        add_note(j, j->grid_text, out);
+    }
     return MZ_OK;
 }
 

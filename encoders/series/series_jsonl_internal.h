@@ -30,8 +30,9 @@ struct mz_series_jsonl {
     size_t stamps_capacity, point_stamps_capacity;
     mz_timeline timeline;
     char note_text[MZ_STAMP_NOTE_BYTES];      /* of the dates */
+    char grid_text[MZ_STAMP_NOTE_BYTES];      /* of a start off its grid */
     char frequency_note[MZ_STAMP_NOTE_BYTES]; /* that another one was asked for */
-    const char *notes[MZ_TIMELINE_NOTES + 3];
+    const char *notes[MZ_TIMELINE_NOTES + 4];
 };
 
 /* Fails with FORMAT: `what` of the line is of the type of `value`. */

@@ -91,3 +91,9 @@ ok forecast evaluate others.csv -m "$MODEL" -n 4
 err_has '^moezoo forecast evaluate: warning: others\.csv: column "other" is not read'
 ok models show "$MODEL" --usage others.csv
 err_has '^moezoo models show: warning: others\.csv: column "other" is not read'
+
+# A start off the grid of its frequency is told.
+printf '{"id":"a","start":"2024-01-15","freq":"MS","target":[1,1,1]}\n' >start.jsonl
+ok forecast start.jsonl -n 1 -m "$MODEL" --json --quiet
+json out series.0.start 2024-04-01
+json out series.0.warnings.0 'start 2024-01-15 is not on the grid of MS, the dates after it are'
