@@ -101,6 +101,8 @@ typedef struct mz_progress {
 } mz_progress;
 void mz_progress_init(mz_progress *p, const char *what, int64_t n_total, bool quiet);
 void mz_progress_update(mz_progress *p, int64_t n_done);
+/* The same with `part` more that is in the making, less than a whole one or of several. */
+void mz_progress_update_part(mz_progress *p, int64_t n_done, double part);
 void mz_progress_finish(mz_progress *p);
 
 /* Catches SIGINT and SIGTERM: the first sets the flag, the second ends the program. */

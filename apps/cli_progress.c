@@ -16,12 +16,17 @@ void mz_progress_init(mz_progress *p, const char *what, int64_t n_total, bool qu
 }
 
 void mz_progress_update(mz_progress *p, int64_t n_done) {
+    mz_progress_update_part(p, n_done, 0);
+}
+
+void mz_progress_update_part(mz_progress *p, int64_t n_done, double part) {
+    const double share = ((double)n_done + part) / (double)p->n_total;
     const double now = mz_now_s();
     const double passed = now - p->start_s;
-    if (!p->enabled || n_done <= 0 || passed < FIRST_LOOK_S || now - p->last_s < INTERVAL_S) {
+    if (!p->enabled || !(share > 0) || passed < FIRST_LOOK_S || now - p->last_s < INTERVAL_S) {
         return;
     }
-    const double total = passed * (double)p->n_total / (double)n_done;
+    const double total = passed / share;
     if (!p->shown && total < WORTH_SHOWING_S) {
         return;
     }
@@ -29,7 +34,7 @@ void mz_progress_update(mz_progress *p, int64_t n_done) {
     const int columns = mz_cli_terminal_width(stderr);
     const int room = columns < BAR + AROUND_BAR ? columns - AROUND_BAR : BAR;
     const int width = room > 0 ? room : 0;
-    const int filled = (int)(n_done * width / p->n_total);
+    const int filled = (int)(share * width);
     const double left = total - passed > 0 ? total - passed : 0;
     char bar[BAR + 1];
     char line[256];

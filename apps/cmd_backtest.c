@@ -172,6 +172,10 @@ static void close_job(job *j) {
     mz_context_close(&j->ctx);
 }
 
+static int64_t n_windows_done(const job *j) {
+    return j->report.n_written * j->request.n_windows + j->current.n_windows;
+}
+
 static mz_status score_batch(job *j) {
     const mz_forecast_batch *batch = j->all.setup.batch;
     for (int i = 0; i < batch->n_ready; i++) {
@@ -182,20 +186,25 @@ static mz_status score_batch(job *j) {
             MZ_TRY(finish_series(j, e, &label));
         }
     }
-    const int64_t n_done = j->report.n_written * j->request.n_windows + j->current.n_windows;
-    mz_progress_update(&j->all.progress, n_done);
+    mz_progress_update(&j->all.progress, n_windows_done(j));
     return mz_answer_flush(&j->all.answer);
 }
 
 static mz_status run_windows(job *j) {
     const mz_forecast_source source = {.next = mz_backtest_windows_next, .self = &j->windows};
     mz_forecast_batch *batch = j->all.setup.batch;
+    batch->progress = &j->all.progress;
     while (!mz_cli_interrupted()) {
         MZ_TRY(mz_forecast_batch_next(batch, &source));
         if (batch->n_ready == 0) {
             return MZ_OK;
         }
-        MZ_TRY(mz_forecast_batch_run(batch));
+        batch->n_before = n_windows_done(j);
+        const mz_status status = mz_forecast_batch_run(batch);
+        if (status == MZ_ERR_INTERRUPTED) {
+            return MZ_OK; /* the answer ends before the series of this batch */
+        }
+        MZ_TRY(status);
         MZ_TRY(score_batch(j));
     }
     return MZ_OK;

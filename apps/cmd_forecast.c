@@ -130,12 +130,18 @@ static mz_status write_batch(job *j) {
 static mz_status run_batches(job *j) {
     const mz_forecast_source source = mz_forecast_setup_source(&j->all.setup);
     mz_forecast_batch *batch = j->all.setup.batch;
+    batch->progress = &j->all.progress;
     while (!mz_cli_interrupted()) {
         MZ_TRY(mz_forecast_batch_next(batch, &source));
         if (batch->n_ready == 0) {
             return MZ_OK;
         }
-        MZ_TRY(mz_forecast_batch_run(batch));
+        batch->n_before = j->writer.n_written;
+        const mz_status status = mz_forecast_batch_run(batch);
+        if (status == MZ_ERR_INTERRUPTED) {
+            return MZ_OK; /* the answer ends before this batch */
+        }
+        MZ_TRY(status);
         MZ_TRY(write_batch(j));
     }
     return MZ_OK;
@@ -171,8 +177,10 @@ static int report(const job *j, int64_t n_written) {
 static int work(job *j) {
     mz_status status = open_job(j);
     if (status == MZ_OK) {
-        mz_forecast_job_start(&j->all, "forecasting", mz_series_count(j->all.setup.reader),
-                              mz_forecast_job_answer_shows(&j->all));
+        /* Of a single series nothing scrolls by before it is done. */
+        const int64_t n_series = mz_series_count(j->all.setup.reader);
+        mz_forecast_job_start(&j->all, "forecasting", n_series,
+                              n_series > 1 && mz_forecast_job_answer_shows(&j->all));
         status = run_batches(j);
         mz_progress_finish(&j->all.progress);
     }

@@ -50,8 +50,9 @@ mz_status mz_fail_prefix(mz_error *err, const char *format, ...) {
 }
 
 const char *mz_status_name(mz_status status) {
-    static const char *const names[] = {"OK",     "ARG",     "SHAPE",       "DTYPE",  "NOMEM", "IO",
-                                        "FORMAT", "MISSING", "UNSUPPORTED", "DEVICE", "LIMIT"};
+    static const char *const names[] = {"OK",          "ARG",    "SHAPE",  "DTYPE",
+                                        "NOMEM",       "IO",     "FORMAT", "MISSING",
+                                        "UNSUPPORTED", "DEVICE", "LIMIT",  "INTERRUPTED"};
     const size_t i = (size_t)status;
     return i < sizeof names / sizeof names[0] ? names[i] : "UNKNOWN";
 }

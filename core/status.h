@@ -21,6 +21,7 @@ typedef enum mz_status {
     MZ_ERR_UNSUPPORTED, /* well formed, but this program cannot run it */
     MZ_ERR_DEVICE,      /* an accelerator or its library failed */
     MZ_ERR_LIMIT,       /* within the format, but above a stated limit */
+    MZ_ERR_INTERRUPTED, /* the caller's watch ended the work */
 } mz_status;
 
 enum { MZ_ERROR_BYTES = 2048 };

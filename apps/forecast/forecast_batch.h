@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "apps/cli.h"
 #include "apps/forecast/forecast_quantiles.h"
 #include "apps/forecast/forecast_writer.h"
 #include "apps/zoo/baselines.h"
@@ -44,8 +45,10 @@ typedef struct mz_forecast_batch {
     int64_t season;                         /* MZ_SEASON_AUTO, MZ_SEASON_UNUSED or its points */
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool nonnegative, round;                /* what is done to every value of an answer */
-    bool baselines; /* forecast by these too, from the whole past of each series */
-    bool hold_out;  /* the last `horizon` values of each series are the future, not the past */
+    bool baselines;        /* forecast by these too, from the whole past of each series */
+    mz_progress *progress; /* of series; NULL: none */
+    int64_t n_before;      /* series that it has shown as done */
+    bool hold_out; /* the last `horizon` values of each series are the future, not the past */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */
     int n_ready;   /* of these belong to this batch; one more may wait for the next */
@@ -66,7 +69,8 @@ typedef struct mz_forecast_source {
 mz_status mz_forecast_batch_next(mz_forecast_batch *batch, const mz_forecast_source *source);
 
 /* Forecasts the ready entries, and their bands. What one series is to blame for goes to its entry.
- * Errors: NOMEM; DEVICE. */
+ * Shows its progress. Errors: NOMEM; DEVICE; INTERRUPTED after an interrupt, unless the batch is
+ * done in a moment. */
 mz_status mz_forecast_batch_run(mz_forecast_batch *batch);
 
 /* Whether another series could still be forecast after this failure. */

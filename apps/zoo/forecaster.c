@@ -52,8 +52,10 @@ struct mz_forecaster {
     mz_context *ctx;
     mz_forecaster_parts parts;
     mz_profile *profile;
-    bool keep;         /* the session keeps its activations */
-    capacity capacity; /* of the session; all 0 without one */
+    mz_forecast_watch watch;
+    int64_t n_rows_done, n_rows_total; /* of the run */
+    bool keep;                         /* the session keeps its activations */
+    capacity capacity;                 /* of the session; all 0 without one */
     mz_stream stream;
     mz_kv_cache cache;
     mz_rope_table rope;
@@ -107,6 +109,10 @@ int64_t mz_forecaster_max_positions(const mz_forecaster *f) {
 void mz_forecaster_set_profile(mz_forecaster *f, mz_profile *profile) {
     f->profile = profile;
     f->stream.profile = profile;
+}
+
+void mz_forecaster_set_watch(mz_forecaster *f, mz_forecast_watch watch) {
+    f->watch = watch;
 }
 
 /* ---- one pass ---- */
@@ -421,9 +427,14 @@ static mz_status flush(mz_forecaster *f, int32_t head, track *tracks, int64_t do
                                    t->item->past + row * reach);
         }
     }
+    f->n_rows_done += p->n_rows;
     p->n_rows = 0;
     p->n_out = 0;
     p->n_past = 0;
+    if (f->watch.passed != NULL &&
+        !f->watch.passed(f->watch.self, f->n_rows_done, f->n_rows_total)) {
+        return mz_fail(&f->ctx->error, MZ_ERR_INTERRUPTED, "interrupted");
+    }
     return MZ_OK;
 }
 
@@ -539,6 +550,8 @@ static mz_status run_tracks(mz_forecaster *f, const mz_forecast_options *o, trac
     MZ_TRY(mz_alloc(f->ctx, (n + (size_t)n_values) * sizeof(float), "scaled series", &memory));
     float *scaled = memory;
     prepare(f, o, tracks, n_tracks, scaled, scaled + n_values, &need);
+    f->n_rows_done = 0;
+    f->n_rows_total = n_values + n_tracks * o->horizon;
     mz_status status = ensure_session(f, &need, false);
     if (status == MZ_OK) {
         status = generate(f, o, tracks, n_tracks);

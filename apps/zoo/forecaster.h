@@ -79,9 +79,20 @@ int64_t mz_forecaster_context_len(const mz_forecaster *f, const mz_forecast_opti
 int64_t mz_forecaster_reach(const mz_forecaster *f, const mz_forecast_options *options);
 
 /* Forecasts all items in one ragged batch. Each answer equals that of the item alone, with or
- * without n_past. Errors: ARG for options or n_past out of range; LIMIT; NOMEM; DEVICE. */
+ * without n_past. Errors: ARG for options or n_past out of range; LIMIT; NOMEM; DEVICE;
+ * INTERRUPTED by the watch. */
 mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options,
                             mz_forecast_item *items, int64_t n_items);
+
+/* Looks on between the passes of a run: `n_rows` of about `n_total` have entered the model. False
+ * ends the run, with INTERRUPTED. */
+typedef struct mz_forecast_watch {
+    bool (*passed)(void *self, int64_t n_rows, int64_t n_total); /* NULL: nobody looks on */
+    void *self;
+} mz_forecast_watch;
+
+/* For all runs from now on. */
+void mz_forecaster_set_watch(mz_forecaster *f, mz_forecast_watch watch);
 
 /* Runs n values, scaled already, through the model in one pass in which every position is wanted,
  * and records "embed", what the blocks and the decoder record, and "head0", "head1", ... (layer

@@ -50,8 +50,8 @@ printf '{"id":"a","start":"2024-01-01","freq":"W","sequence":[1,2]}\n' >start.js
 ok forecast start.jsonl -n 1 -m "$MODEL" --json --freq W-MON
 json out series.0.start 2024-01-15
 json out series.0.warnings.0 'short series: 2 values to go by'
-printf '{"id":"a","timestamps":["2024-01-01",5],"sequence":[1,2]}\n' >stamps.jsonl
-fails 'line 1: timestamps\[1\] is a number, expected a date as text' forecast stamps.jsonl -n 1 -m "$MODEL"
+printf '{"id":"a","timestamps":["2024-01-01",true],"sequence":[1,2]}\n' >stamps.jsonl
+fails 'line 1: timestamps\[1\] is a truth value, expected a date as text or an epoch' forecast stamps.jsonl -n 1 -m "$MODEL"
 printf '{"id":"a","start":"%s","sequence":[1]}\n' ééééééééééééééééééééééééééééééééééééé >start.jsonl
 fails 'start "é+\.\.\." is not a date' forecast start.jsonl -n 1 -m "$MODEL"
 

@@ -271,6 +271,48 @@ static void past_is_what_earlier_values_say(void **state) {
     close_tiny(&f);
 }
 
+/* What a watch saw, and when it had enough. */
+typedef struct watcher {
+    int64_t n_calls, n_rows, n_total;
+    int64_t max_calls;
+} watcher;
+
+static bool look_on(void *self, int64_t n_rows, int64_t n_total) {
+    watcher *w = self;
+    assert_true(n_rows > w->n_rows && n_rows <= n_total);
+    w->n_rows = n_rows;
+    w->n_total = n_total;
+    return ++w->n_calls < w->max_calls;
+}
+
+/* A watch sees each pass, can end a run between two, and leaves no trace in the next run. */
+static void a_watch_ends_a_run(void **state) {
+    (void)state;
+    static double values[MAX_LEN];
+    double expected[HORIZON];
+    double forecast[HORIZON] = {0};
+    mz_forecast_item item = {.values = values, .n_values = MAX_LEN, .forecast = forecast};
+    const mz_forecast_options all = {.horizon = HORIZON, .context_len = MAX_LEN};
+    fixture f;
+    fill_series(values, MAX_LEN, 5);
+    open_tiny(&f, 1);
+    run_one(&f, &all, values, MAX_LEN, expected, NULL);
+    watcher patient = {.max_calls = 1000};
+    mz_forecaster_set_watch(f.forecaster, (mz_forecast_watch){look_on, &patient});
+    mz_assert_ok(&f.ctx, mz_forecaster_run(f.forecaster, &all, &item, 1));
+    assert_true(patient.n_calls > 2 && patient.n_total == MAX_LEN + HORIZON);
+    for (int64_t n = 1; n < patient.n_calls; n++) {
+        watcher hasty = {.max_calls = n};
+        mz_forecaster_set_watch(f.forecaster, (mz_forecast_watch){look_on, &hasty});
+        assert_int_equal(mz_forecaster_run(f.forecaster, &all, &item, 1), MZ_ERR_INTERRUPTED);
+        assert_int_equal(hasty.n_calls, n);
+    }
+    mz_forecaster_set_watch(f.forecaster, (mz_forecast_watch){0});
+    mz_assert_ok(&f.ctx, mz_forecaster_run(f.forecaster, &all, &item, 1));
+    assert_memory_equal(forecast, expected, sizeof expected);
+    close_tiny(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_equals_single),
@@ -281,6 +323,7 @@ int main(void) {
         cmocka_unit_test(bad_options),
         cmocka_unit_test(every_allocation_fails_once),
         cmocka_unit_test(past_is_what_earlier_values_say),
+        cmocka_unit_test(a_watch_ends_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

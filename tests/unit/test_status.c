@@ -10,11 +10,11 @@ static void names(void **state) {
     (void)state;
     static const char *const expected[] = {"OK",          "ARG",    "SHAPE",  "DTYPE",
                                            "NOMEM",       "IO",     "FORMAT", "MISSING",
-                                           "UNSUPPORTED", "DEVICE", "LIMIT"};
-    for (int i = 0; i <= MZ_ERR_LIMIT; i++) {
+                                           "UNSUPPORTED", "DEVICE", "LIMIT",  "INTERRUPTED"};
+    for (int i = 0; i <= MZ_ERR_INTERRUPTED; i++) {
         assert_string_equal(mz_status_name((mz_status)i), expected[i]);
     }
-    assert_string_equal(mz_status_name((mz_status)(MZ_ERR_LIMIT + 1)), "UNKNOWN");
+    assert_string_equal(mz_status_name((mz_status)(MZ_ERR_INTERRUPTED + 1)), "UNKNOWN");
     assert_string_equal(mz_status_name((mz_status)-1), "UNKNOWN");
 }
 
