@@ -210,7 +210,6 @@ static int run(int argc, char **argv) {
                               .command = &mz_command_forecast_anomalies,
                               .in = &j.request.in,
                               .out = &j.request.out,
-                              .quiet = common.quiet,
                               .deed = "judged"};
     exit_code = work(&j);
     close_job(&j);

@@ -200,11 +200,7 @@ static mz_status run_windows(job *j) {
             return MZ_OK;
         }
         batch->n_before = n_windows_done(j);
-        const mz_status status = mz_forecast_batch_run(batch);
-        if (status == MZ_ERR_INTERRUPTED) {
-            return MZ_OK; /* the answer ends before the series of this batch */
-        }
-        MZ_TRY(status);
+        MZ_TRY(mz_forecast_batch_run(batch));
         MZ_TRY(score_batch(j));
     }
     return MZ_OK;
@@ -357,7 +353,6 @@ static int run(int argc, char **argv) {
                               .command = &mz_command_forecast_backtest,
                               .in = &j.request.in,
                               .out = &j.request.out,
-                              .quiet = common.quiet,
                               .deed = "scored"};
     exit_code = work(&j);
     close_job(&j);

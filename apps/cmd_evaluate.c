@@ -44,7 +44,6 @@ typedef struct scores {
 typedef struct job {
     mz_context ctx;
     request request;
-    bool quiet;
     mz_forecast_setup setup;
     mz_model_info info;
     windows windows;
@@ -282,12 +281,14 @@ static mz_status run_windows(job *j) {
     mz_progress progress;
     mz_status status = MZ_OK;
     mz_progress_init(&progress, "evaluating",
-                     windows_per_column(&j->windows) * j->windows.n_columns, j->quiet);
+                     windows_per_column(&j->windows) * j->windows.n_columns, j->request.in.quiet);
     while (status == MZ_OK) {
         status = mz_forecast_batch_next(j->setup.batch, &source);
         if (status != MZ_OK || j->setup.batch->n_ready == 0) {
             break;
         }
+        j->setup.batch->progress = &progress;
+        j->setup.batch->n_before = j->scores.n_windows;
         status = mz_forecast_batch_run(j->setup.batch);
         if (status == MZ_OK) {
             status = add_scores(j);
@@ -345,7 +346,7 @@ static int work(job *j) {
     const double start = mz_now_s();
     if (status == MZ_OK) {
         mz_cli_catch_interrupts();
-        if (!j->quiet) {
+        if (!j->request.in.quiet) {
             mz_forecast_setup_tell_notes(&j->setup, c, j->request.in.file);
         }
         status = run_windows(j);
@@ -412,7 +413,7 @@ static int run(int argc, char **argv) {
     if (!mz_cli_context(c, &arguments.common, &j.ctx, &exit_code)) {
         return exit_code;
     }
-    j.quiet = arguments.common.quiet;
+    j.request.in.quiet = arguments.common.quiet;
     exit_code = work(&j);
     close_job(&j);
     return exit_code;

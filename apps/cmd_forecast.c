@@ -96,7 +96,7 @@ static void close_job(job *j) {
 /* A CSV answer has no place for warnings. Of many series most have the same ones: the first few
  * are told, the others counted. */
 static void tell_warnings(job *j, const mz_forecast_entry *e) {
-    const bool told = j->request.out.format == MZ_FORECAST_CSV && !j->all.quiet;
+    const bool told = j->request.out.format == MZ_FORECAST_CSV && !j->request.in.quiet;
     for (int i = 0; told && i < e->warnings.n; i++) {
         if (j->n_warnings++ >= MAX_WARNINGS_TOLD) {
             continue;
@@ -137,11 +137,7 @@ static mz_status run_batches(job *j) {
             return MZ_OK;
         }
         batch->n_before = j->writer.n_written;
-        const mz_status status = mz_forecast_batch_run(batch);
-        if (status == MZ_ERR_INTERRUPTED) {
-            return MZ_OK; /* the answer ends before this batch */
-        }
-        MZ_TRY(status);
+        MZ_TRY(mz_forecast_batch_run(batch));
         MZ_TRY(write_batch(j));
     }
     return MZ_OK;
@@ -272,7 +268,6 @@ static int run(int argc, char **argv) {
                               .command = &mz_command_forecast,
                               .in = &j.request.in,
                               .out = &j.request.out,
-                              .quiet = common.quiet,
                               .deed = "forecast"};
     exit_code = work(&j);
     close_job(&j);

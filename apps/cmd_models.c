@@ -323,8 +323,9 @@ static int run_show(int argc, char **argv) {
     if (usage.in.file != NULL) {
         usage.in.model = model_argument;
         usage.in.models_dir = models_dir;
+        usage.in.quiet = arguments.common.quiet;
         usage.json = json;
-        exit_code = mz_models_usage(&show_command, &usage, &ctx, arguments.common.quiet);
+        exit_code = mz_models_usage(&show_command, &usage, &ctx);
     } else if (show(&ctx, model_argument, models_dir, json) != MZ_OK) {
         exit_code = mz_cli_fail(&show_command, &ctx.error);
     }

@@ -184,12 +184,12 @@ static mz_status run_series(job *j, mz_series *series) {
                : status;
 }
 
-static mz_status run_all(job *j, bool quiet) {
+static mz_status run_all(job *j) {
     const int64_t n_series = mz_series_count(j->setup.reader);
     mz_progress progress;
     mz_status status = MZ_OK;
     bool end = false;
-    mz_progress_init(&progress, "running", n_series, quiet);
+    mz_progress_init(&progress, "running", n_series, j->request->in.quiet);
     while (status == MZ_OK && !mz_cli_interrupted()) {
         mz_series series;
         status = mz_series_next(j->setup.reader, &series, &end);
@@ -426,19 +426,15 @@ static int report(job *j, const mz_command *command) {
     return MZ_EXIT_OK;
 }
 
-int mz_models_usage(const mz_command *command, const mz_usage_request *request, mz_context *ctx,
-                    bool quiet) {
+int mz_models_usage(const mz_command *command, const mz_usage_request *request, mz_context *ctx) {
     job j = {.ctx = ctx, .request = request};
     mz_status status = open_job(&j);
     if (status == MZ_OK) {
-        if (!quiet) {
-            mz_forecast_setup_tell_notes(&j.setup, command, request->in.file);
-        }
         mz_cli_catch_interrupts();
-        if (!quiet) {
+        if (!request->in.quiet) {
             mz_forecast_setup_tell_notes(&j.setup, command, request->in.file);
         }
-        status = run_all(&j, quiet);
+        status = run_all(&j);
     }
     if (status == MZ_OK) {
         status = answer(&j);

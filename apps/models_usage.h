@@ -19,7 +19,6 @@ enum { MZ_USAGE_OPTIONS = MZ_FORECAST_INPUT_OPTIONS + 3 };
 int mz_usage_options(mz_usage_request *request, mz_option *out);
 
 /* Prints the answer; returns an exit code. */
-int mz_models_usage(const mz_command *command, const mz_usage_request *request, mz_context *ctx,
-                    bool quiet);
+int mz_models_usage(const mz_command *command, const mz_usage_request *request, mz_context *ctx);
 
 #endif

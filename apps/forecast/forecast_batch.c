@@ -395,7 +395,12 @@ static void finish_values(const mz_forecast_batch *b, double *values, int64_t n)
 
 mz_status mz_forecast_batch_run(mz_forecast_batch *b) {
     const int64_t horizon = b->options.horizon;
-    MZ_TRY(run_batch(b));
+    const mz_status status = run_batch(b);
+    if (status == MZ_ERR_INTERRUPTED) {
+        drop_ready(b);
+        return MZ_OK;
+    }
+    MZ_TRY(status);
     for (int i = 0; i < b->n_ready; i++) {
         if (b->entries[i].error == NULL) {
             finish_values(b, b->entries[i].forecast, horizon);

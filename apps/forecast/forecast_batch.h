@@ -69,8 +69,8 @@ typedef struct mz_forecast_source {
 mz_status mz_forecast_batch_next(mz_forecast_batch *batch, const mz_forecast_source *source);
 
 /* Forecasts the ready entries, and their bands. What one series is to blame for goes to its entry.
- * Shows its progress. Errors: NOMEM; DEVICE; INTERRUPTED after an interrupt, unless the batch is
- * done in a moment. */
+ * Shows its progress. After an interrupt the entries are given up, so that none is ready, unless
+ * they are done in a moment. Errors: NOMEM; DEVICE. */
 mz_status mz_forecast_batch_run(mz_forecast_batch *batch);
 
 /* Whether another series could still be forecast after this failure. */

@@ -66,10 +66,10 @@ void mz_forecast_job_start(mz_forecast_job *j, const char *what, int64_t n_total
     /* Not earlier: until here nothing is worth keeping, and waiting for standard input must end at
      * once. */
     mz_cli_catch_interrupts();
-    if (!j->quiet) {
+    if (!j->in->quiet) {
         mz_forecast_setup_tell_notes(&j->setup, j->command, j->in->file);
     }
-    mz_progress_init(&j->progress, what, n_total, j->quiet || hidden);
+    mz_progress_init(&j->progress, what, n_total, j->in->quiet || hidden);
     j->start_s = mz_now_s();
 }
 
@@ -111,7 +111,7 @@ int mz_forecast_job_tell(const mz_forecast_job *j, int64_t n_done, const char *s
                       n_series, j->deed);
         return mz_cli_fail(j->command, err);
     }
-    if (!j->quiet) {
+    if (!j->in->quiet) {
         (void)fprintf(stderr, "%s\n", summary);
     }
     if (j->n_failed > 0) {

@@ -32,7 +32,6 @@ typedef struct mz_forecast_job {
     const mz_command *command;
     const mz_forecast_inputs *in;
     const mz_forecast_output *out;
-    bool quiet;
     const char *deed; /* what is done to a series: "scored" */
     mz_forecast_setup setup;
     mz_answer answer;

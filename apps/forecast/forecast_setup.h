@@ -13,7 +13,7 @@ typedef struct mz_forecast_inputs {
     int duplicates, missing, normalize, precision;
     bool sort, day_first, overshoot;
     /* filled by the command: */
-    bool quiet;        /* no progress of reading */
+    bool quiet;        /* no progress, no warnings, no summary on stderr */
     bool ignore_dates; /* rows are rows */
     bool newest_only;  /* what lies far back does not matter */
     /* filled by mz_forecast_inputs_check: */

@@ -77,7 +77,10 @@ json out schedule overshoot
 ok forecast filled.csv -n 3 -m "$MODEL" --overshoot
 out_has "^model tiny, horizon 3, overshoot \(not the authors' schedule\)$"
 
-# What is said about the whole input is said by every command that reads it.
+# What is said about the whole input is said by every command that reads it, and once.
+told_once() {
+    [ "$(grep -c 'is not read' err)" -eq 1 ] || complain "a warning told more than once: $(cat err)"
+}
 {
     echo 'ds,y,other'
     awk 'BEGIN { for (i = 0; i < 140; i++) printf "%d,%d,1\n", 1800 + i, i * 31 % 17 }'
@@ -86,11 +89,14 @@ for command in 'forecast' 'forecast backtest' 'forecast anomalies'; do
     # shellcheck disable=SC2086
     ok $command others.csv -m "$MODEL" -n 4
     err_has "^moezoo $command: warning: others\.csv: column \"other\" is not read"
+    told_once
 done
 ok forecast evaluate others.csv -m "$MODEL" -n 4
 err_has '^moezoo forecast evaluate: warning: others\.csv: column "other" is not read'
+told_once
 ok models show "$MODEL" --usage others.csv
 err_has '^moezoo models show: warning: others\.csv: column "other" is not read'
+told_once
 
 # A start off the grid of its frequency is told.
 printf '{"id":"a","start":"2024-01-15","freq":"MS","target":[1,1,1]}\n' >start.jsonl
