@@ -167,7 +167,7 @@ static mz_status next_window(void *self, mz_series *out, bool *end) {
         w->at = w->rows.test_begin;
         w->column++;
     }
-    if (w->column == w->n_columns || mz_cli_interrupted()) {
+    if (w->column == w->n_columns) {
         *end = true;
         return MZ_OK;
     }
@@ -282,7 +282,7 @@ static mz_status run_windows(job *j) {
     mz_status status = MZ_OK;
     mz_progress_init(&progress, "evaluating",
                      windows_per_column(&j->windows) * j->windows.n_columns, j->request.in.quiet);
-    while (status == MZ_OK) {
+    while (status == MZ_OK && !mz_cli_interrupted()) {
         status = mz_forecast_batch_next(j->setup.batch, &source);
         if (status != MZ_OK || j->setup.batch->n_ready == 0) {
             break;

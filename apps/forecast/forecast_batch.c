@@ -350,19 +350,23 @@ static mz_status run_baselines(mz_forecast_batch *b, const mz_forecast_entry *e)
 /* Who watches a batch in the making. */
 typedef struct watcher {
     mz_forecast_batch *batch;
-    double start_s;
+    double interrupted_s; /* when an interrupt was noticed; 0: there was none */
 } watcher;
 
 /* After an interrupt a batch is completed if that is a matter of a moment, and given up else. */
 static bool watch_pass(void *self, int64_t n_rows, int64_t n_total) {
     const double moment_s = 2;
-    const watcher *w = self;
-    const double share = fmin((double)n_rows / (double)n_total, 1);
-    const double passed = mz_now_s() - w->start_s;
+    watcher *w = self;
     if (w->batch->progress != NULL) {
+        const double share = fmin((double)n_rows / (double)n_total, 1);
         mz_progress_update_part(w->batch->progress, w->batch->n_before, share * w->batch->n_ready);
     }
-    return !mz_cli_interrupted() || passed * (1 - share) < moment_s * share;
+    if (!mz_cli_interrupted()) {
+        return true;
+    }
+    const double now = mz_now_s();
+    w->interrupted_s = w->interrupted_s > 0 ? w->interrupted_s : now;
+    return now - w->interrupted_s < moment_s;
 }
 
 static mz_status run_batch(mz_forecast_batch *b) {
@@ -374,7 +378,7 @@ static mz_status run_batch(mz_forecast_batch *b) {
     if (b->quantiles != NULL) {
         MZ_TRY(mz_forecast_bands_prepare(b, n, &past));
     }
-    watcher w = {.batch = b, .start_s = mz_now_s()};
+    watcher w = {.batch = b};
     mz_forecaster_set_watch(b->forecaster, (mz_forecast_watch){watch_pass, &w});
     mz_status status = run_items(b, n);
     mz_forecaster_set_watch(b->forecaster, (mz_forecast_watch){0});

@@ -3,6 +3,7 @@
 #include "tests/testing.h"
 
 #include <math.h>
+#include <signal.h>
 
 #include "apps/forecast/forecast_batch.h"
 #include "apps/zoo/conformal.h"
@@ -158,10 +159,38 @@ static void what_is_held_out_is_not_seen(void **state) {
     mz_context_close(&ctx);
 }
 
+/* Two minutes of work are given up two seconds after an interrupt, and the batch is as if they had
+ * never been asked for. The last test: what was interrupted stays so. */
+static void an_interrupted_batch_is_given_up(void **state) {
+    (void)state;
+    static mz_forecast_batch batch;
+    mz_context ctx;
+    giver g = {.id = "a"};
+    const mz_forecast_source source = {.next = give, .self = &g};
+    const mz_context_options slow = {.n_threads = 1, .isa = MZ_ISA_SCALAR};
+    mz_assert_ok(&ctx, mz_context_init(&ctx, &slow));
+    batch = (mz_forecast_batch){
+        .ctx = &ctx, .options = {.horizon = MZ_MAX_HORIZON}, .season = MZ_SEASON_UNUSED};
+    mz_assert_ok(&ctx,
+                 mz_zoo_load_forecaster(&ctx, TINY, &(mz_load_options){0}, &batch.forecaster));
+    fill(g.values);
+    mz_assert_ok(&ctx, mz_forecast_batch_next(&batch, &source));
+    assert_int_equal(batch.n_ready, 1);
+    mz_cli_catch_interrupts();
+    assert_int_equal(raise(SIGINT), 0);
+    mz_assert_ok(&ctx, mz_forecast_batch_run(&batch));
+    assert_int_equal(batch.n_ready, 0);
+    assert_int_equal(batch.n_entries, 0);
+    mz_forecast_batch_close(&batch);
+    mz_forecaster_close(batch.forecaster);
+    mz_context_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bands_are_forecast_and_width),
         cmocka_unit_test(what_is_held_out_is_not_seen),
+        cmocka_unit_test(an_interrupted_batch_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
