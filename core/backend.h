@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "core/ops.h"
+#include "core/ops_backward.h"
 #include "core/profile.h"
 
 #ifdef __cplusplus
@@ -24,6 +25,43 @@ typedef struct mz_op_size {
     int32_t n_experts, top_k;
     int64_t n_heads, head_dim;
 } mz_op_size;
+
+/* What training needs besides, for backends with host memory: attention over whole sequences, and
+ * the backwards of the primitive ops. Each backward adds to the gradients named d_x of its inputs,
+ * given the gradient d_y of its output; a gradient that is absent (n_dims 0, or NULL) is not
+ * wanted. Contracts stand in core/ops_backward.h. */
+typedef struct mz_training_ops {
+    mz_status (*linear_backward)(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
+                                 const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
+    mz_status (*rms_norm_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
+                                   const mz_tensor *d_y, const mz_tensor *x,
+                                   const mz_tensor *weight, float eps);
+    mz_status (*rope_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                               const mz_rope_table *table, const mz_rows *rows);
+    mz_status (*softmax_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                  const mz_tensor *y);
+    mz_status (*gated_activation_backward)(mz_stream *s, const mz_gated_gradient *d,
+                                           const mz_tensor *d_y, const mz_tensor *gate,
+                                           const mz_tensor *up, mz_activation activation);
+    mz_status (*accumulate)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
+    mz_status (*gather_rows_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                      const int32_t *rows);
+    mz_status (*self_attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                                const mz_qkv *in, const mz_rows *rows, float scale);
+    mz_status (*self_attention_backward)(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
+                                         const mz_tensor *y, const mz_tensor *log_sums,
+                                         const mz_qkv *in, const mz_rows *rows, float scale);
+    mz_status (*route_backward)(mz_stream *s, const mz_tensor *d_logits,
+                                const mz_tensor *d_gate_weights, const mz_router *router,
+                                const mz_routing *routing);
+    mz_status (*grouped_linear_backward)(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
+                                         const mz_tensor *d_y, const mz_tensor *x,
+                                         const mz_linear_bank *bank, const mz_routing *routing,
+                                         bool gather);
+    mz_status (*combine_backward)(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
+                                  const mz_tensor *expert_out, const mz_routing *routing,
+                                  const mz_tensor *shared_out, const mz_tensor *shared_logit);
+} mz_training_ops;
 
 /* A constant table. Implementations hold only the maths: the wrappers in core/ops.c have checked
  * shapes and types. Order of arguments: stream, outputs, inputs, weights, scalars. Contracts stand
@@ -78,6 +116,8 @@ struct mz_backend {
                            const mz_gated_ffn *ffn);
     mz_status (*moe)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
+
+    const mz_training_ops *training; /* NULL: cannot train */
 };
 
 /* Plain loops with f64 sums, one thread: what every other backend is tested against. */

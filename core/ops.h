@@ -25,6 +25,7 @@ extern "C" {
 
 typedef struct mz_backend mz_backend; /* core/backend.h */
 typedef struct mz_profile mz_profile; /* core/profile.h */
+typedef struct mz_tape mz_tape;       /* core/tape.h */
 
 /* Where ops run. Opened with mz_stream_open (core/backend.h); belongs to one session and one
  * thread. */
@@ -34,6 +35,7 @@ typedef struct mz_stream {
     mz_arena arena;  /* activations and scratch, in backend memory */
     void *arena_base;
     mz_profile *profile; /* NULL: ops are not timed */
+    mz_tape *tape;       /* NULL: ops are not recorded (core/tape.h) */
     bool keep;    /* keep every activation until the pass ends (a tape or a trace reads them) */
     void *native; /* the backend's own state */
 } mz_stream;
@@ -125,6 +127,13 @@ typedef struct mz_kv_layer {
     int64_t table_stride;
 } mz_kv_layer;
 
+/* Queries, keys and values of whole sequences, or their gradients (then any may be absent). */
+typedef struct mz_qkv {
+    mz_tensor q;    /* [n_rows, n_heads * head_dim] */
+    mz_tensor k, v; /* [n_rows, n_kv_heads * head_dim] */
+    int64_t head_dim;
+} mz_qkv;
+
 /* Which sequence and position each row of a tensor belongs to. Rows of one sequence are neighbours
  * and ascend. The arrays are in backend memory. */
 typedef struct mz_rows {
@@ -188,6 +197,15 @@ mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor
  * Errors also: UNSUPPORTED for head_dim above MZ_MAX_HEAD_DIM. */
 mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+
+/* Causal attention within whole sequences, without a cache: row i sees the rows of its sequence up
+ * to itself. Heads and scale as for mz_op_attention. Positions are not looked at: the rows of a
+ * sequence are all there, neighbours, oldest first.
+ *   y         [n_rows, n_heads * head_dim]
+ *   log_sums  [n_rows, n_heads] log of the sum of exp(score) over what a row sees, for the backward
+ * Errors also: UNSUPPORTED as for mz_op_attention, and where the backend lacks it. */
+mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                               const mz_qkv *in, const mz_rows *rows, float scale);
 
 /* Fills expert_ids and gate_weights from routing->logits. */
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing);

@@ -3,9 +3,33 @@
 #include <time.h>
 
 static const char *const names[MZ_OP_COUNT] = {
-    "linear",   "rms_norm",       "rope",     "softmax",   "gated_activation",
-    "add",      "gather_rows",    "kv_write", "attention", "route",
-    "dispatch", "grouped_linear", "combine",  "gated_ffn", "moe",
+    "linear",
+    "rms_norm",
+    "rope",
+    "softmax",
+    "gated_activation",
+    "add",
+    "gather_rows",
+    "kv_write",
+    "attention",
+    "route",
+    "dispatch",
+    "grouped_linear",
+    "combine",
+    "gated_ffn",
+    "moe",
+    "self_attention",
+    "linear_backward",
+    "rms_norm_backward",
+    "rope_backward",
+    "softmax_backward",
+    "gated_activation_backward",
+    "accumulate",
+    "gather_rows_backward",
+    "self_attention_backward",
+    "route_backward",
+    "grouped_linear_backward",
+    "combine_backward",
 };
 
 const char *mz_op_name(mz_op_id op) {

@@ -11,6 +11,21 @@ static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *s
     return mz_cpu_linear_scratch(s, op, size);
 }
 
+static const mz_training_ops training = {
+    .linear_backward = NULL,
+    .rms_norm_backward = NULL,
+    .rope_backward = NULL,
+    .softmax_backward = NULL,
+    .gated_activation_backward = NULL,
+    .accumulate = NULL,
+    .gather_rows_backward = NULL,
+    .self_attention = NULL,
+    .self_attention_backward = NULL,
+    .route_backward = NULL,
+    .grouped_linear_backward = NULL,
+    .combine_backward = NULL,
+};
+
 static const mz_backend cpu = {
     .name = "cpu",
     .abi_version = MZ_BACKEND_ABI,
@@ -38,6 +53,7 @@ static const mz_backend cpu = {
     .combine = mz_cpu_combine,
     .gated_ffn = mz_cpu_gated_ffn,
     .moe = mz_cpu_moe,
+    .training = &training,
 };
 
 const mz_backend *mz_backend_cpu(void) {

@@ -128,6 +128,7 @@ static const mz_backend cuda_backend = {
     /* combine */ mz_cuda_combine,
     /* gated_ffn */ NULL,
     /* moe */ NULL,
+    /* training */ NULL,
 };
 
 const mz_backend *mz_backend_cuda(void) {

@@ -2,6 +2,21 @@
 #include "core/ops/host_memory.h"
 #include "core/ops/reference/reference_ops.h"
 
+static const mz_training_ops training = {
+    .linear_backward = NULL,
+    .rms_norm_backward = NULL,
+    .rope_backward = NULL,
+    .softmax_backward = NULL,
+    .gated_activation_backward = NULL,
+    .accumulate = NULL,
+    .gather_rows_backward = NULL,
+    .self_attention = NULL,
+    .self_attention_backward = NULL,
+    .route_backward = NULL,
+    .grouped_linear_backward = NULL,
+    .combine_backward = NULL,
+};
+
 static const mz_backend reference = {
     .name = "reference",
     .abi_version = MZ_BACKEND_ABI,
@@ -26,6 +41,7 @@ static const mz_backend reference = {
     .dispatch = mz_ref_dispatch,
     .grouped_linear = mz_ref_grouped_linear,
     .combine = mz_ref_combine,
+    .training = &training,
 };
 
 const mz_backend *mz_backend_reference(void) {

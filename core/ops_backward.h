@@ -1,0 +1,66 @@
+/* Backwards of the ops in core/ops.h: what each computes.
+ *
+ * With a loss L, d_x stands for dL/dx. Every backward ADDS to the gradients it is given; one that
+ * is absent (n_dims 0, or a NULL pointer) is not wanted and costs nothing. Gradients have the shape
+ * of their value and may have a row stride. The discrete choices of a forward pass (expert ids,
+ * offsets) are held fixed. Sums run in a fixed order: results depend neither on the number of
+ * threads nor on the run. Zero rows add nothing.
+ *
+ * They are called through the backend's table by the nodes of a tape (core/tape.h), whose wrappers
+ * have checked shapes in the forward pass.
+ *
+ *   linear             d_x += d_y W;  d_w.weight += d_y^T x;  d_w.bias += sum of rows of d_y.
+ *                      With MZ_PRECISION_BF16 the factors of both products are rounded to bf16, the
+ *                      sums are f32. W may be f32, f16 or bf16; its gradient is f32
+ *   rms_norm           with r = 1 / sqrt(mean(x^2) + eps) and g = d_y * weight:
+ *                      d_x += r g - x r^3 mean(g x);  d_weight += sum of rows of d_y x r
+ *   rope               d_x += d_y rotated by the negative angle
+ *   softmax            d_x += y (d_y - sum(d_y y)) per row
+ *   gated_activation   y = silu(gate) up: d.up += d_y silu(gate);
+ *                      d.gate += d_y up s (1 + gate (1 - s)), s = sigmoid(gate)
+ *   accumulate         d_x += scale d_y (the backward of add)
+ *   gather_rows        d_x[rows[i]] += d_y[i], ascending i
+ *   self_attention     with P the probabilities (from log_sums), D = sum(d_y y) per row and head:
+ *                      d.v += P^T d_y;  dS = P (d_y v^T - D);  d.q += scale dS k;
+ *                      d.k += scale dS^T q (Dao et al. 2022, algorithm 4); nothing of size
+ *                      n_rows^2 is stored
+ *   route              softmax-topk: with p the softmax of the logits and g_e the gradient of the
+ *                      weight of expert e (0 where not chosen): d_logits += p (g - sum(g p)).
+ *                      d_gate_weights [n_tokens, top_k]
+ *   grouped_linear     for each sorted row i of expert e, r the row of x it read:
+ *                      d_x[r] += d_y[i] W_e, for one r in ascending order of slots;
+ *                      d_w[e] += d_y[i]^T x[r]. d_w is [n_experts] dense [d_out, d_in] matrices,
+ *                      or NULL; an expert without rows is left as it is
+ *   combine            d.expert_out[slot_row[j]] += gate_weights[j] d_y[t], j = t top_k + k;
+ *                      d.gate_weights[j] += <d_y[t], expert_out[slot_row[j]]>;
+ *                      with s = sigmoid(shared_logit): d.shared_out += s d_y;
+ *                      d.shared_logit += <d_y, shared_out> s (1 - s) */
+#ifndef MZ_CORE_OPS_BACKWARD_H
+#define MZ_CORE_OPS_BACKWARD_H
+
+#include "core/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mz_linear_gradient {
+    mz_tensor weight; /* [d_out, d_in] f32 */
+    mz_tensor bias;   /* [d_out] f32 */
+} mz_linear_gradient;
+
+typedef struct mz_gated_gradient {
+    mz_tensor gate, up; /* [n_rows, width] */
+} mz_gated_gradient;
+
+typedef struct mz_combine_gradient {
+    mz_tensor expert_out;   /* [n_slots, d_model] */
+    mz_tensor gate_weights; /* [n_tokens, top_k] */
+    mz_tensor shared_out;   /* [n_tokens, d_model] */
+    mz_tensor shared_logit; /* [n_tokens, 1] */
+} mz_combine_gradient;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
