@@ -33,7 +33,10 @@ typedef struct mz_forecast_options {
                        the longest that fits: fewer passes, and not the published schedule */
 } mz_forecast_options;
 
-enum { MZ_MAX_HORIZON = 65536 };
+enum {
+    MZ_MAX_HORIZON = 65536,
+    MZ_MAX_MODEL_LEVELS = 32, /* quantile levels that a model answers */
+};
 
 /* Flags in mz_forecast_item.warnings. */
 enum {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "apps/zoo/patch_moe.h"
 #include "apps/zoo/time_moe.h"
 #include "core/file.h"
 #include "core/weights.h"
@@ -10,6 +11,7 @@
 const mz_family *mz_zoo_families(void) {
     static const mz_family families[] = {
         {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load},
+        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load},
         {NULL, NULL, NULL, NULL, NULL},
     };
     return families;
