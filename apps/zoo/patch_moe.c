@@ -154,7 +154,7 @@ static mz_status load_parts(mz_context *ctx, mz_forecaster_parts *p, const char 
     memcpy(p->quantiles, c->quantiles, sizeof p->quantiles);
     p->max_positions = c->max_positions;
     MZ_TRY(mz_loader_open(ctx, options->backend != NULL ? options->backend : mz_backend_cpu(), dir,
-                          &p->loader));
+                          &options->weights, &p->loader));
     MZ_TRY(load_tensors(p, c, options->precision));
     MZ_TRY(mz_loader_begin_fill(&p->loader));
     return load_tensors(p, c, options->precision);
