@@ -12,7 +12,7 @@ static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *s
 }
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
+    .linear_backward = mz_cpu_linear_backward,
     .rms_norm_backward = NULL,
     .rope_backward = NULL,
     .softmax_backward = NULL,
@@ -22,7 +22,7 @@ static const mz_training_ops training = {
     .self_attention = NULL,
     .self_attention_backward = NULL,
     .route_backward = NULL,
-    .grouped_linear_backward = NULL,
+    .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = NULL,
 };
 

@@ -3,7 +3,7 @@
 #include "core/ops/reference/reference_ops.h"
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
+    .linear_backward = mz_ref_linear_backward,
     .rms_norm_backward = NULL,
     .rope_backward = NULL,
     .softmax_backward = NULL,
@@ -13,7 +13,7 @@ static const mz_training_ops training = {
     .self_attention = NULL,
     .self_attention_backward = NULL,
     .route_backward = NULL,
-    .grouped_linear_backward = NULL,
+    .grouped_linear_backward = mz_ref_grouped_linear_backward,
     .combine_backward = NULL,
 };
 
