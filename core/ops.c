@@ -248,6 +248,56 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
     return charge(s, MZ_OP_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
 }
 
+static mz_status check_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                                      const mz_qkv *in, int64_t n_rows) {
+    static const char op[] = "self_attention";
+    const int64_t q_width = in->q.shape[1];
+    const int64_t kv_width = in->k.shape[1];
+    MZ_TRY(check(s, op, "q", &in->q, n_rows, q_width));
+    MZ_TRY(check(s, op, "k", &in->k, n_rows, kv_width));
+    MZ_TRY(check(s, op, "v", &in->v, n_rows, kv_width));
+    MZ_TRY(check(s, op, "y", y, n_rows, q_width));
+    if (in->head_dim < 1 || kv_width < 1 || q_width % kv_width != 0 ||
+        kv_width % in->head_dim != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "%s: widths %lld and %lld do not divide into heads of %lld", op,
+                       (long long)q_width, (long long)kv_width, (long long)in->head_dim);
+    }
+    MZ_TRY(check(s, op, "log_sums", log_sums, n_rows, q_width / in->head_dim));
+    if (in->head_dim > MZ_MAX_HEAD_DIM) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "%s: heads of width %lld, at most %d are supported", op,
+                       (long long)in->head_dim, (int)MZ_MAX_HEAD_DIM);
+    }
+    if (s->backend->training == NULL || s->backend->training->self_attention == NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s",
+                       s->backend->name, op);
+    }
+    return MZ_OK;
+}
+
+mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                               const mz_qkv *in, const mz_rows *rows, float scale) {
+    MZ_TRY(check_self_attention(s, y, log_sums, in, rows->n_rows));
+    const mz_op_size size = {.n_rows = rows->n_rows,
+                             .d_in = in->q.shape[1],
+                             .n_heads = in->q.shape[1] / in->head_dim,
+                             .head_dim = in->head_dim};
+    mz_status status;
+    if (only_measured(s, MZ_OP_SELF_ATTENTION, &size, &status)) {
+        return status;
+    }
+    double n_keys = 0; /* sequences are readable here only in host memory */
+    int64_t begin = 0;
+    for (int64_t i = 0; s->profile != NULL && s->backend->host_memory && i < rows->n_rows; i++) {
+        begin = rows->sequence[i] == rows->sequence[begin] ? begin : i;
+        n_keys += (double)(i - begin + 1);
+    }
+    const double start = clock_of(s);
+    status = s->backend->training->self_attention(s, y, log_sums, in, rows, scale);
+    return charge(s, MZ_OP_SELF_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
+}
+
 static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
     return (mz_op_size){
         .n_rows = r->n_tokens, .d_in = d_in, .n_experts = r->n_experts, .top_k = r->top_k};

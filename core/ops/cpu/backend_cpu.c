@@ -2,6 +2,7 @@
 #include "core/ops/cpu/cpu_linear.h"
 #include "core/ops/cpu/cpu_rows.h"
 #include "core/ops/host_memory.h"
+#include "core/ops/reference/reference_ops.h"
 #include "core/threads.h"
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
@@ -19,8 +20,8 @@ static const mz_training_ops training = {
     .gated_activation_backward = NULL,
     .accumulate = NULL,
     .gather_rows_backward = NULL,
-    .self_attention = NULL,
-    .self_attention_backward = NULL,
+    .self_attention = mz_ref_self_attention,
+    .self_attention_backward = mz_ref_self_attention_backward,
     .route_backward = NULL,
     .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = NULL,
