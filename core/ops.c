@@ -295,7 +295,8 @@ mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor
     }
     const double start = clock_of(s);
     status = s->backend->training->self_attention(s, y, log_sums, in, rows, scale);
-    return charge(s, MZ_OP_SELF_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
+    MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_self_attention(s, y, log_sums, in, rows, scale) : MZ_OK;
 }
 
 static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
