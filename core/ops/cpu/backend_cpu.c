@@ -2,6 +2,7 @@
 #include "core/ops/cpu/cpu_linear.h"
 #include "core/ops/cpu/cpu_rows.h"
 #include "core/ops/host_memory.h"
+#include "core/ops/reference/reference_ops.h"
 #include "core/threads.h"
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
@@ -12,17 +13,17 @@ static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *s
 }
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
+    .linear_backward = mz_cpu_linear_backward,
     .rms_norm_backward = NULL,
     .rope_backward = NULL,
     .softmax_backward = NULL,
     .gated_activation_backward = NULL,
     .accumulate = NULL,
     .gather_rows_backward = NULL,
-    .self_attention = NULL,
-    .self_attention_backward = NULL,
+    .self_attention = mz_ref_self_attention,
+    .self_attention_backward = mz_ref_self_attention_backward,
     .route_backward = NULL,
-    .grouped_linear_backward = NULL,
+    .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = NULL,
 };
 

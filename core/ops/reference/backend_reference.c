@@ -3,17 +3,17 @@
 #include "core/ops/reference/reference_ops.h"
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
+    .linear_backward = mz_ref_linear_backward,
     .rms_norm_backward = NULL,
     .rope_backward = NULL,
     .softmax_backward = NULL,
     .gated_activation_backward = NULL,
     .accumulate = NULL,
     .gather_rows_backward = NULL,
-    .self_attention = NULL,
-    .self_attention_backward = NULL,
+    .self_attention = mz_ref_self_attention,
+    .self_attention_backward = mz_ref_self_attention_backward,
     .route_backward = NULL,
-    .grouped_linear_backward = NULL,
+    .grouped_linear_backward = mz_ref_grouped_linear_backward,
     .combine_backward = NULL,
 };
 
