@@ -213,7 +213,7 @@ static int64_t read_stretch(const making *m, int64_t series, int64_t wanted) {
     const double longest = floor((double)(length - 2) * factor);
     if (interpolates && longest >= (double)m->sampler->config.min_points) {
         const int64_t n = (double)wanted < longest ? wanted : (int64_t)longest;
-        const int64_t n_coarse = (int64_t)((double)n / factor) + 2; /* n / 1.2 + 2 at most */
+        const int64_t n_coarse = (int64_t)((double)n / factor) + 3; /* n / 1.2 + 3 at most */
         const int64_t n_read = n_coarse < length ? n_coarse : length;
         const int64_t from = mz_draw_int(m->draw, 0, length - n_read);
         mz_collection_read(m->collection, series, from, n_read, m->scratch);
