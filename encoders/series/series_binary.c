@@ -169,37 +169,37 @@ static mz_status read_meta(const mz_json_object *meta, const char *dir, mz_binar
     return read_scales(meta, b);
 }
 
-/* The document, which the caller releases; the names of files are borrowed from it. */
-static mz_status load_meta(mz_context *ctx, const char *path, json_t **out) {
-    char *text = NULL;
-    size_t n_bytes = 0;
-    MZ_TRY(mz_file_read(ctx, path, MAX_META_BYTES, &text, &n_bytes));
-    const mz_status status = mz_json_parse(ctx, text, n_bytes, path, out);
-    mz_free(ctx, text);
-    return status;
-}
-
-mz_status mz_binary_open(mz_context *ctx, const char *dir, mz_binary **out) {
-    char *path = NULL;
+mz_status mz_binary_open_text(mz_context *ctx, const char *dir, const char *text, size_t n_bytes,
+                              const char *name, mz_binary **out) {
     json_t *document = NULL;
     void *block = NULL;
-    MZ_TRY(mz_path_join(ctx, dir, "meta.json", &path));
-    mz_status status = load_meta(ctx, path, &document);
+    MZ_TRY(mz_json_parse(ctx, text, n_bytes, name, &document));
+    mz_status status = mz_calloc(ctx, 1, sizeof(mz_binary), "binary series", &block);
     if (status == MZ_OK) {
-        status = mz_calloc(ctx, 1, sizeof(mz_binary), "binary series", &block);
-    }
-    if (status == MZ_OK) {
-        const mz_json_object meta = {.ctx = ctx, .object = document, .name = path};
+        const mz_json_object meta = {.ctx = ctx, .object = document, .name = name};
         status = read_meta(&meta, dir, block);
     }
-    json_decref(document);
-    mz_free(ctx, path);
+    json_decref(document); /* names of files were borrowed from it */
     if (status != MZ_OK) {
         mz_binary_close(ctx, block);
         return status;
     }
     *out = block;
     return MZ_OK;
+}
+
+mz_status mz_binary_open(mz_context *ctx, const char *dir, mz_binary **out) {
+    char *path = NULL;
+    char *text = NULL;
+    size_t n_bytes = 0;
+    MZ_TRY(mz_path_join(ctx, dir, "meta.json", &path));
+    mz_status status = mz_file_read(ctx, path, MAX_META_BYTES, &text, &n_bytes);
+    if (status == MZ_OK) {
+        status = mz_binary_open_text(ctx, dir, text, n_bytes, path, out);
+    }
+    mz_free(ctx, text);
+    mz_free(ctx, path);
+    return status;
 }
 
 void mz_binary_close(mz_context *ctx, mz_binary *binary) {

@@ -31,6 +31,11 @@ typedef struct mz_binary_series {
  * does not lie within the files; LIMIT for above 65536 files or 2^48 values; UNSUPPORTED for
  * another dtype; NOMEM. */
 mz_status mz_binary_open(mz_context *ctx, const char *dir, mz_binary **out);
+
+/* The same with meta.json in memory; `name` stands for it in messages. */
+mz_status mz_binary_open_text(mz_context *ctx, const char *dir, const char *text, size_t n_bytes,
+                              const char *name, mz_binary **out);
+
 void mz_binary_close(mz_context *ctx, mz_binary *binary);
 
 /* The series as meta.json lists them; borrowed. Returns their number. */
