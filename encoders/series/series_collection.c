@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "encoders/series/series_binary_internal.h"
 #include "encoders/series/series_reader.h"
 
 enum { MAX_GROUPS = 4096 };
@@ -142,13 +143,28 @@ static mz_status build_table(builder *b) {
     return status;
 }
 
+static mz_status build_binary(builder *b) {
+    mz_collection *c = b->collection;
+    MZ_TRY(mz_binary_open(b->ctx, b->source->path, &c->binary));
+    const mz_binary_series *list;
+    const int64_t n = mz_binary_series_list(c->binary, &list);
+    for (int64_t k = 0; k < n; k++) {
+        if (list[k].n_values < b->min_points) {
+            c->n_skipped++;
+            continue;
+        }
+        MZ_TRY(add_series(b, NULL, list[k].offset, list[k].n_values));
+    }
+    return MZ_OK;
+}
+
 static mz_status build(builder *b) {
     const mz_series_source *source = b->source;
     if (!(source->group_power >= 0 && source->group_power <= 1)) {
         return mz_fail(&b->ctx->error, MZ_ERR_ARG, "%s: group power %g, expected 0 to 1",
                        source->path, source->group_power);
     }
-    MZ_TRY(build_table(b));
+    MZ_TRY(source->kind == MZ_SERIES_SOURCE_BINARY ? build_binary(b) : build_table(b));
     if (b->collection->n_series == 0) {
         return mz_fail(&b->ctx->error, MZ_ERR_MISSING,
                        "%s: no series of at least %lld values (%lld shorter or unusable)",
@@ -175,6 +191,7 @@ void mz_collection_close(mz_context *ctx, mz_collection *collection) {
     mz_free(ctx, collection->groups);
     mz_free(ctx, collection->series);
     mz_free(ctx, collection->values);
+    mz_binary_close(ctx, collection->binary);
     *collection = (mz_collection){0};
 }
 
@@ -196,5 +213,9 @@ int64_t mz_collection_draw(const mz_collection *collection, mz_draw *draw) {
 void mz_collection_read(const mz_collection *collection, int64_t series, int64_t from, int64_t n,
                         float *out) {
     const int64_t at = collection->series[series].offset + from;
+    if (collection->binary != NULL) {
+        mz_binary_read(collection->binary, at, n, out);
+        return;
+    }
     memcpy(out, collection->values + at, (size_t)n * sizeof *out);
 }

@@ -26,7 +26,7 @@ static const family_row families[MZ_SERIES_FAMILY_COUNT] = {
     {"shapes", mz_family_shapes, 0.05, 0.08},
 };
 
-static const double largest = 1e6;
+static const double largest = 0.999e6; /* 1e6 after rounding */
 
 /* Numbers as people and machines write them: rounded to steps of a fraction of the deviation. */
 static void round_values(mz_draw *draw, float *out, int64_t n, double deviation) {
@@ -78,13 +78,15 @@ static void finish(mz_draw *draw, mz_series_family family, float *out, int64_t n
         round_values(draw, out, n, deviation);
     }
     const bool negative = mz_draw_chance(draw, counts ? 0.02 : 0.06);
+    double most = 0;
     bool finite = true;
     for (int64_t i = 0; i < n; i++) {
         finite = finite && isfinite(out[i]);
-        out[i] = fminf(fmaxf(negative ? -out[i] : out[i], (float)-largest), (float)largest);
+        most = fmax(most, (double)fabsf(out[i]));
     }
-    if (!finite) {
-        mz_part_fill(out, n, 0);
+    const float scale = (float)(most > largest ? largest / most : 1);
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = finite ? (negative ? -scale : scale) * out[i] : 0;
     }
 }
 

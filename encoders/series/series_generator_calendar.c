@@ -191,7 +191,8 @@ static void add_month_lengths(mz_draw *draw, float *out, int64_t n, double size)
 
 void mz_family_days(mz_draw *draw, float *out, int64_t n) {
     static const double rates[] = {365.25, 365.25, 365.25, 52.18, 12, 12};
-    const double per_year = rates[mz_draw_int(draw, 0, 5)];
+    /* No months over two centuries, no weeks over forty years. */
+    const double per_year = rates[mz_draw_int(draw, 0, n > 2000 ? 2 : n > 800 ? 3 : 5)];
     mz_part_fill(out, n, 0);
     if (mz_draw_chance(draw, 0.8)) {
         mz_part_season(draw, out, n, per_year, mz_draw_log_uniform(draw, 0.2, 2));

@@ -292,11 +292,12 @@ double mz_part_period(mz_draw *draw, int64_t n) {
     const int64_t n_periods = (int64_t)(sizeof periods / sizeof *periods);
     for (int tries = 0; tries < 8 && mz_draw_chance(draw, 0.9); tries++) {
         const double period = periods[mz_draw_int(draw, 0, n_periods - 1)];
-        if (period * 1.8 <= (double)n) {
+        const bool rare = period * 150 < (double)n; /* few quarterly series last a century */
+        if (period * 1.8 <= (double)n && !(rare && mz_draw_chance(draw, 0.6))) {
             return period;
         }
     }
-    return mz_draw_log_uniform(draw, 2.5, fmax(4, (double)n * 0.7));
+    return mz_draw_log_uniform(draw, fmax(2.5, (double)n / 300), fmax(4, (double)n * 0.7));
 }
 
 /* Draws with heavy tails: Laplace, or normal of a random deviation. */

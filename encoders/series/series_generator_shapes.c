@@ -8,7 +8,8 @@ static const double two_pi = 6.283185307179586476925286766559;
 void mz_family_structural(mz_draw *draw, float *out, int64_t n) {
     static const double n_seasons_weights[] = {0.1, 0.5, 0.3, 0.1};
     mz_part_fill(out, n, 0);
-    if (mz_draw_chance(draw, 0.65)) {
+    const bool has_trend = mz_draw_chance(draw, 0.65);
+    if (has_trend) {
         mz_part_trend(draw, out, n, mz_draw_log_uniform(draw, 0.2, 6));
     }
     const int n_seasons = mz_draw_choice(draw, n_seasons_weights, 4);
@@ -20,7 +21,7 @@ void mz_family_structural(mz_draw *draw, float *out, int64_t n) {
         period = nested ? longer : mz_part_period(draw, n);
         mz_part_season(draw, out, n, period, mz_draw_log_uniform(draw, 0.2, 2.5));
     }
-    if (mz_draw_chance(draw, 0.9)) {
+    if (mz_draw_chance(draw, 0.9) || (!has_trend && n_seasons == 0)) {
         mz_part_noise(draw, out, n, mz_draw_log_uniform(draw, 0.01, 1));
     }
     if (mz_draw_chance(draw, 0.25)) {

@@ -94,6 +94,10 @@ void mz_family_arima(mz_draw *draw, float *out, int64_t n) {
         integrate(out, n, mz_draw_chance(draw, 0.5) ? 0.2 * deviation * mz_draw_normal(draw) : 0);
         if (mz_draw_chance(draw, 0.12)) {
             integrate(out, n, 0);
+            mz_part_moments(out, n, &mean, &deviation);
+            for (int64_t i = 0; i < n; i++) { /* it may have gone far */
+                out[i] = (float)(((double)out[i] - mean) / fmax(deviation, 1e-6));
+            }
         }
         mz_part_moments(out, n, &mean, &deviation);
     }

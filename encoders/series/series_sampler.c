@@ -17,6 +17,7 @@ enum {
     MIN_AGGREGATED = 16, /* points that an aggregated series still has */
     MIX_MOST = 2,        /* series mixed to the first one */
     MIX_TRIES = 4,       /* draws to find another one that is long enough */
+    FAR_OUT = 50,        /* deviations of its context that a scored value should stay within */
     SCRATCH_SPARE = 8,   /* points beyond max_points that interpolation may read */
 };
 
@@ -208,11 +209,11 @@ static int64_t read_stretch(const making *m, int64_t series, int64_t wanted) {
         read_aggregated(m, series, mz_draw_int(m->draw, 0, length - n * factor), factor, n);
         return n;
     }
-    if (interpolates) {
-        const double factor = mz_draw_log_uniform(m->draw, 1.2, 4);
-        const double longest = floor((double)(length - 2) * factor);
+    const double factor = mz_draw_log_uniform(m->draw, 1.2, 4);
+    const double longest = floor((double)(length - 2) * factor);
+    if (interpolates && longest >= (double)m->sampler->config.min_points) {
         const int64_t n = (double)wanted < longest ? wanted : (int64_t)longest;
-        const int64_t n_coarse = (int64_t)((double)n / factor) + 2; /* n / 1.2 + 2 at most */
+        const int64_t n_coarse = (int64_t)((double)n / factor) + 3; /* n / 1.2 + 3 at most */
         const int64_t n_read = n_coarse < length ? n_coarse : length;
         const int64_t from = mz_draw_int(m->draw, 0, length - n_read);
         mz_collection_read(m->collection, series, from, n_read, m->scratch);
@@ -282,12 +283,17 @@ static void augment(const making *m, int64_t n) {
     }
 }
 
+/* The last point at which the scored part of n points may begin. */
+static int64_t last_context(const mz_series_sampler_config *c, int64_t n) {
+    const int64_t third = n / 3;
+    return n - (c->horizon < third ? c->horizon : third);
+}
+
 /* Where the scored part begins: see mz_series_window. A start within values that are all equal so
  * far moves behind the first change, if enough is left. */
 static int64_t draw_context(const mz_series_sampler_config *c, mz_draw *draw, const float *values,
                             int64_t n) {
-    const int64_t third = n / 3 > 1 ? n / 3 : 1;
-    const int64_t last = n - (c->horizon < third ? c->horizon : third);
+    const int64_t last = last_context(c, n);
     const bool late = mz_draw_chance(draw, c->late_share);
     const int64_t first = n / MAX_SCORED > MIN_CONTEXT ? n / MAX_SCORED : MIN_CONTEXT;
     int64_t n_context = late ? last : mz_draw_int(draw, first, last);
@@ -319,6 +325,21 @@ static void scale_window(float *values, int64_t n, int64_t n_context) {
     for (int64_t i = 0; i < n; i++) {
         const double x = flat && i < n_context ? 0 : ((double)values[i] - mean) * scale;
         values[i] = (float)fmin(fmax(x, -limit), limit);
+    }
+}
+
+/* Scales the window; where values would lie far out, with its last point of beginning. */
+static void settle(const mz_series_sampler_config *c, mz_series_window *window) {
+    const int64_t n = window->n_values;
+    const int64_t last = last_context(c, n);
+    scale_window(window->values, n, window->n_context);
+    double most = 0;
+    for (int64_t i = window->n_context; i < n; i++) {
+        most = fmax(most, (double)fabsf(window->values[i]));
+    }
+    if (most > FAR_OUT && window->n_context < last) {
+        window->n_context = last;
+        scale_window(window->values, n, last);
     }
 }
 
@@ -365,7 +386,7 @@ void mz_series_sampler_get(const mz_series_sampler *sampler, uint64_t index, voi
         augment(&m, out->n_values);
     }
     out->n_context = draw_context(c, &draw, out->values, out->n_values);
-    scale_window(out->values, out->n_values, out->n_context);
+    settle(c, out);
     out->weight = c->even_weights ? 1 : weigh(out->values, out->n_context);
 }
 
