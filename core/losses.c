@@ -3,21 +3,16 @@
 
 #include "core/tape.h"
 
-/* Absent without a tape, and for what has no gradient. */
-static mz_tensor gradient(mz_stream *s, const mz_tensor *t) {
-    return s->tape != NULL ? mz_tape_gradient(s, t) : (mz_tensor){0};
-}
-
 mz_status mz_loss_huber(mz_stream *s, const mz_tensor *pred, const mz_tensor *target,
                         const mz_tensor *weight, double delta, double scale, double *loss) {
-    const mz_tensor d_pred = gradient(s, pred);
+    const mz_tensor d_pred = mz_tape_gradient(s, pred);
     return mz_loss_huber_into(s, &d_pred, pred, target, weight, delta, scale, loss);
 }
 
 mz_status mz_loss_pinball(mz_stream *s, const mz_tensor *pred, const mz_tensor *target,
                           const mz_tensor *weight, const double *levels, int64_t n_quantiles,
                           double scale, double *loss) {
-    const mz_tensor d_pred = gradient(s, pred);
+    const mz_tensor d_pred = mz_tape_gradient(s, pred);
     const mz_pinball_inputs in = {pred, target, weight, levels, n_quantiles};
     return mz_loss_pinball_into(s, &d_pred, &in, scale, loss);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/losses_internal.h"
+#include "core/tape.h"
 
 enum { MAX_THREADS = 3, N_EXPERTS = 5, TOP_K = 2, N_ROUTINGS = 2 };
 
@@ -445,6 +446,65 @@ static void balance_by_hand(void **state) {
 
 /* ---- All ---- */
 
+/* The public functions find the gradients that the others are given: of `pred`, and of the second
+ * routing, whose logits are trained; the first has none. Without a tape only the value is added. */
+static void gradients_are_found_on_the_tape(void **state) {
+    mz_stream *s = first_stream(state);
+    enum { ROWS = 4, COLUMNS = 6, ALL = ROWS * COLUMNS };
+    float pred[ALL], target[ALL], d[2][ALL] = {{0}};
+    mz_fill_uniform(pred, ALL, 7, 3);
+    mz_fill_uniform(target, ALL, 8, 3);
+    const mz_tensor p = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, pred);
+    const mz_tensor t = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, target);
+    const mz_tensor steps = mz_tensor_cols(&t, 0, COLUMNS / N_LEVELS);
+    const mz_tensor g = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, d[1]);
+    const mz_pinball_inputs pinball = {&p, &steps, NULL, levels, N_LEVELS};
+    routed in;
+    make_routed(&in, 9, 9);
+    const mz_rows rows = {.n_rows = 9, .sequence = in.sequence};
+    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &rows};
+    const size_t n_half = 9 * N_EXPERTS;
+    float d_second[9 * N_EXPERTS] = {0};
+    double losses[2] = {1, 1};
+    mz_tape *tape = NULL;
+    mz_assert_ok(s->ctx, mz_tape_create(s->ctx, &tape));
+    mz_assert_ok(s->ctx, mz_tape_add_parameters(tape, pred, d[0], sizeof pred));
+    mz_assert_ok(s->ctx,
+                 mz_tape_add_parameters(tape, in.logits + n_half, d_second, sizeof d_second));
+    for (int taped = 0; taped < 2; taped++) {
+        const size_t used = s->arena.used;
+        losses[0] = losses[1] = 1;
+        if (taped != 0) {
+            mz_assert_ok(s->ctx, mz_tape_attach(tape, s));
+        }
+        mz_assert_ok(s->ctx, mz_loss_huber(s, &p, &t, NULL, 2, 0.1, &losses[0]));
+        mz_assert_ok(s->ctx,
+                     mz_loss_pinball(s, &p, &steps, NULL, levels, N_LEVELS, 0.2, &losses[0]));
+        mz_assert_ok(s->ctx, mz_loss_balance(s, MZ_BALANCE_SEQUENCE, in.routings, N_ROUTINGS, &rows,
+                                             0.3, &losses[0]));
+        mz_assert_ok(s->ctx, mz_loss_router_z(s, in.routings, N_ROUTINGS, 0.4, &losses[0]));
+        assert_int_equal(s->arena.used, used);
+        if (taped == 0) {
+            assert_true(d[0][0] == 0 && d_second[0] == 0);
+        }
+        mz_assert_ok(s->ctx, mz_loss_huber_into(s, taped != 0 ? &g : NULL, &p, &t, NULL, 2, 0.1,
+                                                &losses[1]));
+        mz_assert_ok(s->ctx,
+                     mz_loss_pinball_into(s, taped != 0 ? &g : NULL, &pinball, 0.2, &losses[1]));
+        mz_assert_ok(s->ctx, mz_loss_balance_into(s, taped != 0 ? in.gradients : NULL,
+                                                  MZ_BALANCE_SEQUENCE, &inputs, 0.3, &losses[1]));
+        mz_assert_ok(s->ctx, mz_loss_router_z_into(s, taped != 0 ? in.gradients : NULL, &inputs,
+                                                   0.4, &losses[1]));
+        assert_true(losses[0] == losses[1]);
+    }
+    assert_true(d[0][0] != 0 && d_second[0] != 0);
+    assert_memory_equal(d[0], d[1], sizeof d[0]);
+    assert_memory_equal(d_second, in.d_logits + n_half, sizeof d_second);
+    mz_tape_detach(s);
+    mz_tape_destroy(s->ctx, tape);
+    free_routed(&in);
+}
+
 /* Many rows, so that there are several in a chunk and a rest. */
 static void threads_make_no_difference(void **state) {
     enum { ROWS = 1003, COLUMNS = 12 };
@@ -610,6 +670,7 @@ int main(void) {
         cmocka_unit_test(odd_values),
         cmocka_unit_test(router_losses_are_their_formulas),
         cmocka_unit_test(balance_by_hand),
+        cmocka_unit_test(gradients_are_found_on_the_tape),
         cmocka_unit_test(threads_make_no_difference),
         cmocka_unit_test(nothing_adds_nothing),
         cmocka_unit_test(bad_series_arguments),
