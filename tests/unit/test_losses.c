@@ -48,34 +48,6 @@ static void *zeros(size_t n, size_t size) {
     return out;
 }
 
-/* A loss in plain f64 as a function of the values that it has a gradient for. */
-typedef double (*twin)(const double *x, const void *arg);
-
-/* Value within 1e-12 of the twin's, gradient within 1e-6 of its central differences. */
-static void check_twin(const char *what, twin f, const void *arg, const float *x, int64_t n,
-                       double value, const float *gradient) {
-    const double step = 1e-5;
-    double *at = zeros((size_t)n, sizeof *at);
-    float *expected = zeros((size_t)n, sizeof *expected);
-    for (int64_t i = 0; i < n; i++) {
-        at[i] = (double)x[i];
-    }
-    const double plain = f(at, arg);
-    if (!(fabs(value - plain) <= 1e-12 * fabs(plain))) {
-        fail_msg("%s: %.17g, expected %.17g", what, value, plain);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        at[i] = (double)x[i] + step;
-        const double above = f(at, arg);
-        at[i] = (double)x[i] - step;
-        expected[i] = (float)((above - f(at, arg)) / (2 * step));
-        at[i] = (double)x[i];
-    }
-    mz_assert_close(what, gradient, expected, n, 1e-6);
-    free(at);
-    free(expected);
-}
-
 /* ---- Huber and pinball ---- */
 
 enum { N_ROWS = 7, N_STEPS = 6, N_LEVELS = 3, WIDTH = N_STEPS * N_LEVELS };
@@ -167,11 +139,11 @@ static void series_losses_are_their_formulas(void **state) {
     for (int weighted = 0; weighted < 2; weighted++) {
         in.weighted = weighted != 0;
         in.n_levels = 1;
-        check_twin("huber", huber_twin, &in, in.pred, N_ROWS * N_STEPS,
-                   run_series(first_stream(state), &in, gradient), gradient);
+        mz_check_loss("huber", huber_twin, &in, in.pred, N_ROWS * N_STEPS,
+                      run_series(first_stream(state), &in, gradient), 1e-12, gradient);
         in.n_levels = N_LEVELS;
-        check_twin("pinball", pinball_twin, &in, in.pred, N_ROWS * WIDTH,
-                   run_series(first_stream(state), &in, gradient), gradient);
+        mz_check_loss("pinball", pinball_twin, &in, in.pred, N_ROWS * WIDTH,
+                      run_series(first_stream(state), &in, gradient), 1e-12, gradient);
     }
 }
 
@@ -393,8 +365,8 @@ static void router_losses_are_their_formulas(void **state) {
         make_routed(&in, 83, kind == MZ_BALANCE_SEQUENCE ? 83 : 30);
         in.kind = kind;
         const double loss = run_router(first_stream(state), &in);
-        check_twin(kind == MZ_BALANCE_COUNT ? "z" : "balance", router_twin, &in, in.logits,
-                   in.n_rows * N_EXPERTS, loss, in.d_logits);
+        mz_check_loss(kind == MZ_BALANCE_COUNT ? "z" : "balance", router_twin, &in, in.logits,
+                      in.n_rows * N_EXPERTS, loss, 1e-12, in.d_logits);
         free_routed(&in);
     }
 }
