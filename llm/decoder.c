@@ -88,8 +88,11 @@ static mz_status forward_blocks(mz_stream *s, mz_tensor *last, const mz_tensor *
                                       &segment.y));
             }
         }
-        const mz_tensor *outputs[] = {&segment.y};
-        MZ_TRY(mz_tape_run_segment(s, forward_block, &segment, sizeof segment, outputs, 1));
+        const mz_routing *routing = segment.call.routing; /* a loss may look at its logits */
+        const bool routed = routing != NULL && decoder->blocks[l].has_experts;
+        const mz_tensor *outputs[] = {&segment.y, routed ? &routing->logits : NULL};
+        MZ_TRY(mz_tape_run_segment(s, forward_block, &segment, sizeof segment, outputs,
+                                   routed ? 2 : 1));
         input = segment.y;
     }
     return MZ_OK;

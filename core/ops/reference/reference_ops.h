@@ -50,4 +50,27 @@ mz_status mz_ref_grouped_linear_backward(mz_stream *s, float *const *d_w, const 
                                          const mz_linear_bank *bank, const mz_routing *routing,
                                          bool gather);
 
+/* *sum += value, rounded once. */
+void mz_ref_add_to(float *sum, double value);
+
+mz_status mz_ref_rms_norm_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
+                                   const mz_tensor *d_y, const mz_tensor *x,
+                                   const mz_tensor *weight, float eps);
+mz_status mz_ref_rope_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                               const mz_rope_table *table, const mz_rows *rows);
+mz_status mz_ref_softmax_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                  const mz_tensor *y);
+mz_status mz_ref_gated_activation_backward(mz_stream *s, const mz_gated_gradient *d,
+                                           const mz_tensor *d_y, const mz_tensor *gate,
+                                           const mz_tensor *up, mz_activation activation);
+mz_status mz_ref_accumulate(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
+mz_status mz_ref_gather_rows_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                      const int32_t *rows);
+mz_status mz_ref_route_backward(mz_stream *s, const mz_tensor *d_logits,
+                                const mz_tensor *d_gate_weights, const mz_router *router,
+                                const mz_routing *routing);
+mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
+                                  const mz_tensor *expert_out, const mz_routing *routing,
+                                  const mz_tensor *shared_out, const mz_tensor *shared_logit);
+
 #endif
