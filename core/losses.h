@@ -84,7 +84,7 @@ mz_status mz_loss_balance(mz_stream *s, mz_balance_kind kind, const mz_routing *
                           int n_routings, const mz_rows *rows, double scale, double *loss);
 
 /* How far router logits are from small: the mean over the rows of all routings together of
- * (log of the sum of exp(logits))^2 (Zoph et al. 2022, section 3.2, equation 5). Only the logits of
+ * (log of the sum of exp(logits))^2 (Zoph et al. 2022, section 3.3, equation 5). Only the logits of
  * the routings are read. Errors also: ARG for routings that differ in experts or choices. */
 mz_status mz_loss_router_z(mz_stream *s, const mz_routing *routings, int n_routings, double scale,
                            double *loss);
