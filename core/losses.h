@@ -41,6 +41,21 @@ mz_status mz_loss_pinball(mz_stream *s, const mz_tensor *pred, const mz_tensor *
                           const mz_tensor *weight, const double *levels, int64_t n_quantiles,
                           double scale, double *loss);
 
+/* Cross entropy of a vocabulary: the sum of weight (log sum exp(logits) - logits[target]) with
+ * logits = W hidden + b (the negative log likelihood of next tokens: Bengio et al. 2003, section
+ * 2). Rows of weight 0 cost nothing and their targets are not looked at. The logits are never all
+ * in memory: rows go through the head's product, the loss and the head's backward chunk by chunk,
+ * at most MZ_LOGITS_BYTES of logits (but never less than one row) at a time. The gradient goes to
+ * `hidden` and to weight and bias of `head`. The logits have the precision of the backend's
+ * product. hidden   [n_rows, d_model] head     weight [vocab_size, d_model] targets  [n_rows] each
+ * 0 to vocab_size - 1 weight   [n_rows], or NULL Errors also: ARG naming the row and target outside
+ * the vocabulary; UNSUPPORTED for a gradient that the backend cannot compute; those of the
+ * backend's ops, after which gradients are undefined. */
+enum { MZ_LOGITS_BYTES = 64 << 20 };
+mz_status mz_loss_cross_entropy(mz_stream *s, const mz_tensor *hidden, const mz_linear *head,
+                                const int32_t *targets, const float *weight, double scale,
+                                double *loss);
+
 /* How evenly the experts are used. Notation: p the softmax of a row's logits, f[k][e] the share of
  * rows whose choice of rank k is e, P[e] the mean of p[e]; E experts, K choices a row. f carries no
  * gradient. */
@@ -69,7 +84,7 @@ mz_status mz_loss_balance(mz_stream *s, mz_balance_kind kind, const mz_routing *
                           int n_routings, const mz_rows *rows, double scale, double *loss);
 
 /* How far router logits are from small: the mean over the rows of all routings together of
- * (log of the sum of exp(logits))^2 (Zoph et al. 2022, section 3.2, equation 5). Only the logits of
+ * (log of the sum of exp(logits))^2 (Zoph et al. 2022, section 3.3, equation 5). Only the logits of
  * the routings are read. Errors also: ARG for routings that differ in experts or choices. */
 mz_status mz_loss_router_z(mz_stream *s, const mz_routing *routings, int n_routings, double scale,
                            double *loss);

@@ -6,6 +6,7 @@
 #define MZ_CORE_LOSSES_INTERNAL_H
 
 #include "core/losses.h"
+#include "core/ops_backward.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,6 +17,19 @@ typedef struct mz_pinball_inputs {
     const double *levels; /* [n_quantiles] */
     int64_t n_quantiles;
 } mz_pinball_inputs;
+
+typedef struct mz_cross_entropy_inputs {
+    const mz_tensor *hidden;
+    const mz_linear *head;
+    const int32_t *targets; /* [n_rows] */
+    const float *weight;    /* [n_rows], or NULL */
+    int64_t chunk_rows;     /* rows of a chunk at most; 0: by MZ_LOGITS_BYTES */
+} mz_cross_entropy_inputs;
+
+typedef struct mz_cross_entropy_gradient {
+    mz_tensor hidden; /* [n_rows, d_model] */
+    mz_linear_gradient head;
+} mz_cross_entropy_gradient;
 
 typedef struct mz_router_loss_inputs {
     const mz_routing *routings; /* [n_routings] */
@@ -28,6 +42,10 @@ mz_status mz_loss_huber_into(mz_stream *s, const mz_tensor *d_pred, const mz_ten
                              double scale, double *loss);
 mz_status mz_loss_pinball_into(mz_stream *s, const mz_tensor *d_pred, const mz_pinball_inputs *in,
                                double scale, double *loss);
+
+/* `d` NULL: no gradient is wanted. */
+mz_status mz_loss_cross_entropy_into(mz_stream *s, const mz_cross_entropy_gradient *d,
+                                     const mz_cross_entropy_inputs *in, double scale, double *loss);
 
 /* d_logits [n_routings], or NULL. */
 mz_status mz_loss_balance_into(mz_stream *s, const mz_tensor *d_logits, mz_balance_kind kind,

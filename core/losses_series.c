@@ -21,34 +21,6 @@ typedef struct series_job {
     double sums[MAX_CHUNKS];
 } series_job;
 
-mz_status mz_loss_check_call(mz_stream *s, const char *name, double scale) {
-    if (!s->backend->host_memory) {
-        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "%s: backend %s does not hold its tensors in host memory", name,
-                       s->backend->name);
-    }
-    if (!isfinite(scale)) {
-        return mz_fail(&s->ctx->error, MZ_ERR_ARG, "%s: scale is %g, expected a finite number",
-                       name, scale);
-    }
-    return MZ_OK;
-}
-
-mz_status mz_loss_check_matrix(mz_stream *s, const char *name, const char *what, const mz_tensor *t,
-                               int64_t n_rows, int64_t n_cols) {
-    if (t->n_dims != 2 || t->shape[0] != n_rows || t->shape[1] != n_cols || t->ld < n_cols) {
-        char actual[96];
-        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "%s: %s is %s, expected [%lld, %lld]", name,
-                       what, mz_shape_text(actual, sizeof actual, t->shape, t->n_dims),
-                       (long long)n_rows, (long long)n_cols);
-    }
-    if (t->dtype != MZ_DTYPE_F32) {
-        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE, "%s: %s is %s, expected f32", name, what,
-                       mz_dtype_get(t->dtype)->name);
-    }
-    return MZ_OK;
-}
-
 static const mz_tensor *present(const mz_tensor *t) {
     return t != NULL && t->n_dims != 0 ? t : NULL;
 }

@@ -128,6 +128,31 @@ static bool fails_now(mz_failing_allocator *state) {
     return state->n_calls == state->fail_at;
 }
 
+void mz_check_loss(const char *what, mz_plain_loss f, const void *arg, const float *x, int64_t n,
+                   double value, double value_bound, const float *gradient) {
+    const double step = 1e-5;
+    double *at = calloc((size_t)n, sizeof *at);
+    float *expected = calloc((size_t)n, sizeof *expected);
+    assert_true(at != NULL && expected != NULL);
+    for (int64_t i = 0; i < n; i++) {
+        at[i] = (double)x[i];
+    }
+    const double plain = f(at, arg);
+    if (!(fabs(value - plain) <= value_bound * fabs(plain))) {
+        fail_msg("%s: %.17g, expected %.17g", what, value, plain);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        at[i] = (double)x[i] + step;
+        const double above = f(at, arg);
+        at[i] = (double)x[i] - step;
+        expected[i] = (float)((above - f(at, arg)) / (2 * step));
+        at[i] = (double)x[i];
+    }
+    mz_assert_close(what, gradient, expected, n, 1e-6);
+    free(at);
+    free(expected);
+}
+
 static void *failing_alloc(void *self, size_t bytes, size_t alignment) {
     mz_failing_allocator *state = self;
     if (fails_now(state)) {

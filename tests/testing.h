@@ -61,6 +61,14 @@ typedef void (*mz_op_run)(mz_stream *s, const void *arg, float *out);
 void mz_check_op(mz_op_streams *streams, const char *what, mz_op_run run, const void *arg,
                  int64_t n_out, double bound);
 
+/* A loss in plain f64 as a function of the values that it has a gradient for. */
+typedef double (*mz_plain_loss)(const double *x, const void *arg);
+
+/* Fails the test unless `value` is within `value_bound`, relative, of f(x), and `gradient` [n]
+ * within a relative L2 of 1e-6 of f's central differences. */
+void mz_check_loss(const char *what, mz_plain_loss f, const void *arg, const float *x, int64_t n,
+                   double value, double value_bound, const float *gradient);
+
 /* An allocator that fails the allocation number `fail_at` (1-based; 0: none) and counts what is
  * live. Reservations count too. Not for threads. */
 typedef struct mz_failing_allocator {

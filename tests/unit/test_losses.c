@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/losses_internal.h"
+#include "core/tape.h"
 
 enum { MAX_THREADS = 3, N_EXPERTS = 5, TOP_K = 2, N_ROUTINGS = 2 };
 
@@ -45,34 +46,6 @@ static void *zeros(size_t n, size_t size) {
     void *out = calloc(n, size);
     assert_non_null(out);
     return out;
-}
-
-/* A loss in plain f64 as a function of the values that it has a gradient for. */
-typedef double (*twin)(const double *x, const void *arg);
-
-/* Value within 1e-12 of the twin's, gradient within 1e-6 of its central differences. */
-static void check_twin(const char *what, twin f, const void *arg, const float *x, int64_t n,
-                       double value, const float *gradient) {
-    const double step = 1e-5;
-    double *at = zeros((size_t)n, sizeof *at);
-    float *expected = zeros((size_t)n, sizeof *expected);
-    for (int64_t i = 0; i < n; i++) {
-        at[i] = (double)x[i];
-    }
-    const double plain = f(at, arg);
-    if (!(fabs(value - plain) <= 1e-12 * fabs(plain))) {
-        fail_msg("%s: %.17g, expected %.17g", what, value, plain);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        at[i] = (double)x[i] + step;
-        const double above = f(at, arg);
-        at[i] = (double)x[i] - step;
-        expected[i] = (float)((above - f(at, arg)) / (2 * step));
-        at[i] = (double)x[i];
-    }
-    mz_assert_close(what, gradient, expected, n, 1e-6);
-    free(at);
-    free(expected);
 }
 
 /* ---- Huber and pinball ---- */
@@ -166,11 +139,11 @@ static void series_losses_are_their_formulas(void **state) {
     for (int weighted = 0; weighted < 2; weighted++) {
         in.weighted = weighted != 0;
         in.n_levels = 1;
-        check_twin("huber", huber_twin, &in, in.pred, N_ROWS * N_STEPS,
-                   run_series(first_stream(state), &in, gradient), gradient);
+        mz_check_loss("huber", huber_twin, &in, in.pred, N_ROWS * N_STEPS,
+                      run_series(first_stream(state), &in, gradient), 1e-12, gradient);
         in.n_levels = N_LEVELS;
-        check_twin("pinball", pinball_twin, &in, in.pred, N_ROWS * WIDTH,
-                   run_series(first_stream(state), &in, gradient), gradient);
+        mz_check_loss("pinball", pinball_twin, &in, in.pred, N_ROWS * WIDTH,
+                      run_series(first_stream(state), &in, gradient), 1e-12, gradient);
     }
 }
 
@@ -392,8 +365,8 @@ static void router_losses_are_their_formulas(void **state) {
         make_routed(&in, 83, kind == MZ_BALANCE_SEQUENCE ? 83 : 30);
         in.kind = kind;
         const double loss = run_router(first_stream(state), &in);
-        check_twin(kind == MZ_BALANCE_COUNT ? "z" : "balance", router_twin, &in, in.logits,
-                   in.n_rows * N_EXPERTS, loss, in.d_logits);
+        mz_check_loss(kind == MZ_BALANCE_COUNT ? "z" : "balance", router_twin, &in, in.logits,
+                      in.n_rows * N_EXPERTS, loss, 1e-12, in.d_logits);
         free_routed(&in);
     }
 }
@@ -444,6 +417,65 @@ static void balance_by_hand(void **state) {
 }
 
 /* ---- All ---- */
+
+/* The public functions find the gradients that the others are given: of `pred`, and of the second
+ * routing, whose logits are trained; the first has none. Without a tape only the value is added. */
+static void gradients_are_found_on_the_tape(void **state) {
+    mz_stream *s = first_stream(state);
+    enum { ROWS = 4, COLUMNS = 6, ALL = ROWS * COLUMNS };
+    float pred[ALL], target[ALL], d[2][ALL] = {{0}};
+    mz_fill_uniform(pred, ALL, 7, 3);
+    mz_fill_uniform(target, ALL, 8, 3);
+    const mz_tensor p = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, pred);
+    const mz_tensor t = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, target);
+    const mz_tensor steps = mz_tensor_cols(&t, 0, COLUMNS / N_LEVELS);
+    const mz_tensor g = mz_tensor_2d(MZ_DTYPE_F32, ROWS, COLUMNS, d[1]);
+    const mz_pinball_inputs pinball = {&p, &steps, NULL, levels, N_LEVELS};
+    routed in;
+    make_routed(&in, 9, 9);
+    const mz_rows rows = {.n_rows = 9, .sequence = in.sequence};
+    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &rows};
+    const size_t n_half = 9 * N_EXPERTS;
+    float d_second[9 * N_EXPERTS] = {0};
+    double losses[2] = {1, 1};
+    mz_tape *tape = NULL;
+    mz_assert_ok(s->ctx, mz_tape_create(s->ctx, &tape));
+    mz_assert_ok(s->ctx, mz_tape_add_parameters(tape, pred, d[0], sizeof pred));
+    mz_assert_ok(s->ctx,
+                 mz_tape_add_parameters(tape, in.logits + n_half, d_second, sizeof d_second));
+    for (int taped = 0; taped < 2; taped++) {
+        const size_t used = s->arena.used;
+        losses[0] = losses[1] = 1;
+        if (taped != 0) {
+            mz_assert_ok(s->ctx, mz_tape_attach(tape, s));
+        }
+        mz_assert_ok(s->ctx, mz_loss_huber(s, &p, &t, NULL, 2, 0.1, &losses[0]));
+        mz_assert_ok(s->ctx,
+                     mz_loss_pinball(s, &p, &steps, NULL, levels, N_LEVELS, 0.2, &losses[0]));
+        mz_assert_ok(s->ctx, mz_loss_balance(s, MZ_BALANCE_SEQUENCE, in.routings, N_ROUTINGS, &rows,
+                                             0.3, &losses[0]));
+        mz_assert_ok(s->ctx, mz_loss_router_z(s, in.routings, N_ROUTINGS, 0.4, &losses[0]));
+        assert_int_equal(s->arena.used, used);
+        if (taped == 0) {
+            assert_true(d[0][0] == 0 && d_second[0] == 0);
+        }
+        mz_assert_ok(s->ctx, mz_loss_huber_into(s, taped != 0 ? &g : NULL, &p, &t, NULL, 2, 0.1,
+                                                &losses[1]));
+        mz_assert_ok(s->ctx,
+                     mz_loss_pinball_into(s, taped != 0 ? &g : NULL, &pinball, 0.2, &losses[1]));
+        mz_assert_ok(s->ctx, mz_loss_balance_into(s, taped != 0 ? in.gradients : NULL,
+                                                  MZ_BALANCE_SEQUENCE, &inputs, 0.3, &losses[1]));
+        mz_assert_ok(s->ctx, mz_loss_router_z_into(s, taped != 0 ? in.gradients : NULL, &inputs,
+                                                   0.4, &losses[1]));
+        assert_true(losses[0] == losses[1]);
+    }
+    assert_true(d[0][0] != 0 && d_second[0] != 0);
+    assert_memory_equal(d[0], d[1], sizeof d[0]);
+    assert_memory_equal(d_second, in.d_logits + n_half, sizeof d_second);
+    mz_tape_detach(s);
+    mz_tape_destroy(s->ctx, tape);
+    free_routed(&in);
+}
 
 /* Many rows, so that there are several in a chunk and a rest. */
 static void threads_make_no_difference(void **state) {
@@ -610,6 +642,7 @@ int main(void) {
         cmocka_unit_test(odd_values),
         cmocka_unit_test(router_losses_are_their_formulas),
         cmocka_unit_test(balance_by_hand),
+        cmocka_unit_test(gradients_are_found_on_the_tape),
         cmocka_unit_test(threads_make_no_difference),
         cmocka_unit_test(nothing_adds_nothing),
         cmocka_unit_test(bad_series_arguments),
