@@ -11,21 +11,24 @@
 
 enum { LENGTH_BYTES = 8, HEADER_ALIGN = 8, PIECE = 16384 /* values */ };
 
-static const char *const dtype_names[MZ_DTYPE_COUNT] = {
-    [MZ_DTYPE_F32] = "F32", [MZ_DTYPE_F16] = "F16", [MZ_DTYPE_BF16] = "BF16",
-    [MZ_DTYPE_I32] = "I32", [MZ_DTYPE_I64] = "I64", [MZ_DTYPE_U8] = "U8",
+/* The name of a type, and its place when tensors are sorted by falling type. */
+static const struct {
+    const char *name;
+    int rank;
+} dtypes[MZ_DTYPE_COUNT] = {
+    [MZ_DTYPE_I64] = {"I64", 5},   [MZ_DTYPE_F32] = {"F32", 4}, [MZ_DTYPE_I32] = {"I32", 3},
+    [MZ_DTYPE_BF16] = {"BF16", 2}, [MZ_DTYPE_F16] = {"F16", 1}, [MZ_DTYPE_U8] = {"U8", 0},
 };
 
 static const mz_safetensors_item *item_at(const void *p) {
     return *(const mz_safetensors_item *const *)p;
 }
 
-static int by_size_and_name(const void *a, const void *b) {
+static int by_type_and_name(const void *a, const void *b) {
     const mz_safetensors_item *x = item_at(a);
     const mz_safetensors_item *y = item_at(b);
-    const int x_bytes = mz_dtype_get(x->dtype)->block_bytes;
-    const int y_bytes = mz_dtype_get(y->dtype)->block_bytes;
-    return x_bytes != y_bytes ? y_bytes - x_bytes : strcmp(x->name, y->name);
+    const int difference = dtypes[y->dtype].rank - dtypes[x->dtype].rank;
+    return difference != 0 ? difference : strcmp(x->name, y->name);
 }
 
 static mz_status out_of_memory(mz_error *err) {
@@ -87,7 +90,7 @@ static json_t *describe(const mz_safetensors_item *item, size_t begin, size_t en
             return NULL;
         }
     }
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_names[item->dtype], "shape", shape,
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[item->dtype].name, "shape", shape,
                      "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
@@ -235,7 +238,7 @@ mz_status mz_safetensors_write(mz_context *ctx, const char *path, const mz_safet
         sorted[i] = &items[i];
     }
     if (n_items > 1) {
-        qsort(sorted, (size_t)n_items, sizeof *sorted, by_size_and_name);
+        qsort(sorted, (size_t)n_items, sizeof *sorted, by_type_and_name);
     }
     char *header = NULL;
     mz_status status = make_header(&ctx->error, sorted, n_items, texts, n_texts, &header);

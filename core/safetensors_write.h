@@ -25,9 +25,10 @@ typedef struct mz_safetensors_text {
 /* Writes `path` through mz_output (core/file.h): on failure a file that was there is as it was.
  * Values are rounded to nearest, ties to even, where the stored type is narrower; the data is
  * streamed, in pieces of 64 KiB where it is converted. The layout is that of Hugging Face's
- * library, so that equal contents give equal bytes: header entries and data by falling size of an
- * element, then by name (every tensor is aligned for its type), "__metadata__" first with "format"
- * "pt" and then `texts` in their order, the header padded with blanks to 8 bytes.
+ * library, so that equal contents give equal bytes: header entries and data in the order i64, f32,
+ * i32, bf16, f16, u8 (so that every tensor is aligned for its type), within a type by name;
+ * "__metadata__" first with "format" "pt" and then `texts` in their order; the header padded with
+ * blanks to 8 bytes.
  * Errors: ARG for a name or text that is no UTF-8 or there twice; DTYPE for a conversion that does
  * not exist; SHAPE for a tensor without dimensions; LIMIT for a header that the reader would refuse
  * (100 MiB); IO; NOMEM. */

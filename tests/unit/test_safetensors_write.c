@@ -73,10 +73,10 @@ static void a_file_byte_by_byte(void **state) {
     mz_assert_ok(&f->ctx, write_items(f, items, 3));
     static const char header[] =
         "{\"__metadata__\":{\"format\":\"pt\"},"
-        "\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-        "\"b\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[4,12]},"
+        "\"b\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"
+        "\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[8,12]},"
         "\"z\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[12,14]}}";
-    static const unsigned char body[] = {7, 0, 0, 0, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 0, 0x3c};
+    static const unsigned char body[] = {0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 7, 0, 0, 0, 0, 0x3c};
     char *text = NULL;
     size_t n = 0;
     mz_assert_ok(&f->ctx, mz_file_read(&f->ctx, f->path, 10000, &text, &n));
