@@ -8,8 +8,8 @@
 #include "core/threads.h"
 
 enum {
-    SUM_COLUMNS = 64, /* of a bias gradient that a thread works on at a time */
-    SUM_ROWS = 16,    /* added in f32 before they join the f64 sum */
+    SUM_COLUMNS = 128, /* of a bias gradient that a thread works on at a time */
+    SUM_ROWS = 16,     /* added in f32 before they join the f64 sum */
 };
 
 static bool is_present(const mz_tensor *t) {
