@@ -163,6 +163,6 @@ size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *
     case MZ_OP_MOE:
         return moe_scratch(s, size);
     default:
-        return 0;
+        return mz_cpu_linear_backward_scratch(s, op, size);
     }
 }

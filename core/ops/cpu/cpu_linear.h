@@ -49,6 +49,7 @@ mz_status mz_cpu_grouped_linear_backward(mz_stream *s, float *const *d_w, const 
                                          const mz_tensor *d_y, const mz_tensor *x,
                                          const mz_linear_bank *bank, const mz_routing *routing,
                                          bool gather);
+size_t mz_cpu_linear_backward_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
 /* Bytes that the op takes from the arena at most, for any routing, weight type and precision; 0 for
  * ops that are not in this file. Linear in n_rows, the number of threads and the widths. */

@@ -10,6 +10,7 @@ enum {
     CHUNK_WORK = 1 << 20,  /* least weights times rows of one: 2 us with the fastest kernels */
     ROWS_PER_READ = 64,    /* rows that a weight is multiplied with while the next is read */
     PACK_COST = 64,        /* products in the time that a value takes to be packed */
+    GRADIENT_STEP = 64,    /* fewer rows of a weight gradient do not pay for reading a panel */
 };
 
 /* Stages of a segment. With few segments each stage is shared out among the threads; with many a
@@ -21,12 +22,14 @@ typedef struct segment {
     const mz_product_kernels *kernels;
     int32_t expert;
     int64_t first, n_rows;             /* of the set's rows */
+    int64_t first_value, n_values;     /* of the products' rows; a part of them in a gradient */
     uint8_t *x, *hidden;               /* packed; NULL: in the thread's own memory */
     int64_t items_before[STAGE_COUNT]; /* of the segments before this one */
 } segment;
 
 typedef struct product_job {
     mz_isa isa;
+    int n_threads;
     segment *segments;
     int64_t n_segments;
     stage stage;
@@ -75,7 +78,22 @@ size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_
     return align_64((size_t)rows * (size_t)columns * (size_t)kernels->value_bytes[precision]);
 }
 
+const uint8_t *mz_matrix_line(const mz_matrix *w, int64_t k) {
+    const int64_t i = w->first + k;
+    const int64_t line = w->index != NULL ? w->index[i] / w->divisor : i;
+    return w->data + line * w->ld * (w->dtype == MZ_DTYPE_F32 ? 4 : 2);
+}
+
+const float *mz_source_row(const mz_row_source *src, int64_t i) {
+    const int64_t row = src->first + i;
+    return src->x + src->ld * (src->index != NULL ? src->index[row] / src->divisor : row);
+}
+
 /* ---- What a set looks like ---- */
+
+static bool is_gradient(const mz_product_set *set) {
+    return set->y_data != NULL;
+}
 
 static bool is_ffn(const mz_product_set *set) {
     return set->gate.d_out > 0;
@@ -86,8 +104,7 @@ static const mz_matrix *first_matrix(const mz_product_set *set) {
 }
 
 static size_t x_bytes(const segment *g) {
-    const mz_matrix *w = first_matrix(g->set);
-    return mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision);
+    return mz_packed_bytes(g->kernels, g->n_rows, g->n_values, g->set->out.precision);
 }
 
 static size_t hidden_bytes(const segment *g) {
@@ -95,7 +112,7 @@ static size_t hidden_bytes(const segment *g) {
     return is_ffn(g->set) ? mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision) : 0;
 }
 
-/* Most rows of a segment like this one. */
+/* Most rows of a segment like this one, for the caches' sake. */
 static int64_t rows_limit(segment g) {
     g.n_rows = MZ_SEGMENT_ROW_STEP;
     const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / (x_bytes(&g) + hidden_bytes(&g)));
@@ -114,9 +131,10 @@ static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t 
 /* ---- Stages ---- */
 
 static mz_packed packed_x(const segment *g) {
-    const mz_matrix *w = first_matrix(g->set);
-    return (mz_packed){
-        .data = g->x, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
+    return (mz_packed){.data = g->x,
+                       .n_rows = g->n_rows,
+                       .width = g->n_values,
+                       .precision = g->set->out.precision};
 }
 
 static mz_packed packed_hidden(const segment *g) {
@@ -141,6 +159,33 @@ static int64_t n_items(const segment *g, stage st) {
     }
 }
 
+static void run_pack(const segment *g, const mz_packed *x, int64_t begin, int64_t end) {
+    mz_row_source source = g->set->source;
+    if (source.transposed) {
+        source.first = g->first_value;
+        source.column = g->first;
+    } else {
+        source.first = g->first;
+    }
+    g->kernels->pack(x, &source, begin * MZ_SEGMENT_ROW_STEP,
+                     min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
+}
+
+static void run_out(const segment *g, const mz_packed *x, int64_t begin, int64_t end,
+                    void *scratch) {
+    const mz_product_set *set = g->set;
+    mz_matrix out = matrix_of(&set->out, set->out_data, g->expert);
+    if (is_gradient(set)) {
+        out.first = g->first_value;
+        out.d_in = g->n_values;
+        g->kernels->product(&out, begin, end, x, set->y_data[g->expert] + g->first * set->ld_y,
+                            set->ld_y, true, scratch);
+    } else {
+        g->kernels->product(&out, begin, end, x, mz_tensor_f32(set->y, g->first), set->y->ld,
+                            set->accumulate, scratch);
+    }
+}
+
 static void run_stage(const product_job *job, const segment *g, stage st, int64_t begin,
                       int64_t end, int thread) {
     const mz_product_set *set = g->set;
@@ -148,18 +193,13 @@ static void run_stage(const product_job *job, const segment *g, stage st, int64_
     const mz_packed x = packed_x(g);
     const mz_packed hidden = packed_hidden(g);
     if (st == STAGE_PACK) {
-        mz_row_source source = set->source;
-        source.first = g->first;
-        g->kernels->pack(&x, &source, begin * MZ_SEGMENT_ROW_STEP,
-                         min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
+        run_pack(g, &x, begin, end);
     } else if (st == STAGE_HIDDEN) {
         const mz_matrix gate = matrix_of(&set->gate, set->gate_data, g->expert);
         const mz_matrix up = matrix_of(&set->up, set->up_data, g->expert);
         g->kernels->gate_up(&gate, &up, begin, end, &x, &hidden, scratch);
     } else {
-        const mz_matrix out = matrix_of(&set->out, set->out_data, g->expert);
-        g->kernels->product(&out, begin, end, is_ffn(set) ? &hidden : &x,
-                            mz_tensor_f32(set->y, g->first), set->y->ld, scratch);
+        run_out(g, is_ffn(set) ? &hidden : &x, begin, end, scratch);
     }
 }
 
@@ -196,11 +236,17 @@ static int64_t max_segments(int64_t n_rows, int32_t n_experts) {
     return n_rows / MZ_SEGMENT_ROW_STEP + min_i64(n_experts, n_rows);
 }
 
-/* Cuts n_rows rows of one expert evenly. */
-static void cut(product_job *job, const mz_product_set *set, int32_t expert, int64_t first,
-                int64_t n_rows) {
-    const segment whole = {.set = set, .kernels = kernels_of(job, set), .expert = expert};
-    const int64_t n_parts = max_i64(ceil_div(n_rows, rows_limit(whole)), 1);
+static int64_t set_segments(const mz_product_set *set) {
+    const int64_t n_rows = is_gradient(set) ? set->n_rows * set->n_experts : set->n_rows;
+    return max_segments(n_rows, set->n_experts);
+}
+
+/* Cuts the rows of one expert evenly in at least n_parts segments, if there are as many steps. */
+static void cut(product_job *job, const segment *all, int64_t n_parts) {
+    const int64_t first = all->first;
+    const int64_t n_rows = all->n_rows;
+    const segment whole = *all;
+    n_parts = max_i64(ceil_div(n_rows, rows_limit(whole)), n_parts);
     const int64_t n_steps = ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP);
     const int64_t step = max_i64(n_steps, 1) * MZ_SEGMENT_ROW_STEP;
     for (int64_t i = 0; i < n_rows; i += step) {
@@ -215,15 +261,49 @@ static void cut(product_job *job, const mz_product_set *set, int32_t expert, int
     }
 }
 
-static void cut_set(product_job *job, const mz_product_set *set) {
-    if (set->expert_offsets == NULL) {
-        cut(job, set, 0, 0, set->n_rows);
-        return;
+/* Parts of a gradient's rows: enough items for all threads where the matrix is small. */
+static int64_t gradient_parts(const product_job *job, const mz_product_set *set) {
+    const int64_t n_panels = ceil_div(set->out.d_out, MZ_PANEL) * set->n_experts;
+    const int64_t wanted = ceil_div((int64_t)job->n_threads * CHUNKS_PER_THREAD, n_panels);
+    return max_i64(min_i64(wanted, set->n_rows / GRADIENT_STEP), 1);
+}
+
+/* Rows of the group of one expert, or all. */
+static int64_t group_rows(const mz_product_set *set, int32_t expert, int64_t *first) {
+    const int32_t *offsets = set->expert_offsets;
+    *first = offsets != NULL ? offsets[expert] : 0;
+    if (offsets != NULL) {
+        return offsets[expert + 1] - offsets[expert];
     }
+    return is_gradient(set) ? set->out.d_in : set->n_rows;
+}
+
+static void cut_set(product_job *job, const mz_product_set *set, int64_t round) {
     for (int32_t e = 0; e < set->n_experts; e++) {
-        const int32_t first = set->expert_offsets[e];
-        cut(job, set, e, first, set->expert_offsets[e + 1] - first);
+        segment g = {.set = set, .kernels = kernels_of(job, set), .expert = e};
+        const int64_t n = group_rows(set, e, &g.first);
+        if (!is_gradient(set)) {
+            g.n_rows = n;
+            g.n_values = first_matrix(set)->d_in;
+            cut(job, &g, 1);
+        } else if (n > round * MZ_GRADIENT_ROWS) {
+            g.first_value = g.first + round * MZ_GRADIENT_ROWS;
+            g.n_values = min_i64(n - round * MZ_GRADIENT_ROWS, MZ_GRADIENT_ROWS);
+            g.first = 0;
+            g.n_rows = set->n_rows;
+            cut(job, &g, gradient_parts(job, set));
+        }
     }
+}
+
+/* Rounds in which every row of the products is summed. */
+static int64_t rounds_of(const mz_product_set *set) {
+    int64_t most = 0;
+    for (int32_t e = 0; e < set->n_experts && is_gradient(set); e++) {
+        int64_t first = 0;
+        most = max_i64(most, group_rows(set, e, &first));
+    }
+    return is_gradient(set) ? ceil_div(most, MZ_GRADIENT_ROWS) : 1;
 }
 
 /* A chunk is worth a thread's while, and there are enough of them. Rows count as ROWS_PER_READ
@@ -234,13 +314,13 @@ static void run_shared_stage(mz_stream *s, product_job *job, stage st) {
     int64_t work = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
         const segment *g = &job->segments[i];
-        const int64_t width = st == STAGE_OUT ? g->set->out.d_in : first_matrix(g->set)->d_in;
+        const int64_t width = st == STAGE_OUT && is_ffn(g->set) ? g->set->out.d_in : g->n_values;
         const int64_t cost = st == STAGE_PACK ? PACK_COST : max_i64(g->n_rows, ROWS_PER_READ);
         work += n_items(g, st) * MZ_PANEL * width * cost;
     }
     if (n > 0) {
         const int64_t least = ceil_div(CHUNK_WORK, work / n + 1);
-        const int64_t even = n / ((int64_t)mz_pool_n_threads(s->ctx->pool) * CHUNKS_PER_THREAD);
+        const int64_t even = n / ((int64_t)job->n_threads * CHUNKS_PER_THREAD);
         job->stage = st;
         mz_pool_run(s->ctx->pool, n, work < 2 * CHUNK_WORK ? n : max_i64(least, even), stage_task,
                     job);
@@ -249,7 +329,7 @@ static void run_shared_stage(mz_stream *s, product_job *job, stage st) {
 
 /* Gives the segments their memory and runs them. */
 static mz_status run_segments(mz_stream *s, product_job *job) {
-    const int n_threads = mz_pool_n_threads(s->ctx->pool);
+    const int n_threads = job->n_threads;
     size_t total = 0;
     size_t largest = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
@@ -300,12 +380,15 @@ static mz_status check_set(mz_stream *s, const mz_product_set *set) {
 }
 
 static mz_status plan_and_run(mz_stream *s, const mz_product_set *sets, int n_sets) {
-    product_job job = {.isa = s->ctx->isa};
+    product_job job = {.isa = s->ctx->isa, .n_threads = mz_pool_n_threads(s->ctx->pool)};
     int64_t n_segments = 0;
+    int64_t n_rounds = 0;
     for (int i = 0; i < n_sets; i++) {
         MZ_TRY(check_set(s, &sets[i]));
-        n_segments += max_segments(sets[i].n_rows, sets[i].n_experts);
-        const int64_t d_in = max_i64(first_matrix(&sets[i])->d_in, sets[i].out.d_in);
+        n_rounds = max_i64(n_rounds, rounds_of(&sets[i]));
+        n_segments += set_segments(&sets[i]);
+        const int64_t widest = max_i64(first_matrix(&sets[i])->d_in, sets[i].out.d_in);
+        const int64_t d_in = is_gradient(&sets[i]) ? min_i64(widest, MZ_GRADIENT_ROWS) : widest;
         const size_t bytes = align_64(kernels_of(&job, &sets[i])->thread_bytes(d_in));
         job.thread_bytes = bytes > job.thread_bytes ? bytes : job.thread_bytes;
     }
@@ -314,14 +397,20 @@ static mz_status plan_and_run(mz_stream *s, const mz_product_set *sets, int n_se
     MZ_TRY(mz_stream_take_bytes(s, (size_t)n_segments * sizeof *job.segments, "product segments",
                                 &segments));
     job.segments = segments;
-    MZ_TRY(mz_stream_take_bytes(s, job.thread_bytes * (size_t)mz_pool_n_threads(s->ctx->pool),
-                                "product scratch", &scratch));
+    MZ_TRY(mz_stream_take_bytes(s, job.thread_bytes * (size_t)job.n_threads, "product scratch",
+                                &scratch));
     job.scratch = scratch;
-    for (int i = 0; i < n_sets; i++) {
-        cut_set(&job, &sets[i]);
+    for (int64_t round = 0; round < n_rounds; round++) {
+        const size_t mark = mz_arena_mark(&s->arena);
+        job.n_segments = 0;
+        for (int i = 0; i < n_sets; i++) {
+            cut_set(&job, &sets[i], round);
+        }
+        assert(job.n_segments <= n_segments);
+        MZ_TRY(job.n_segments > 0 ? run_segments(s, &job) : MZ_OK);
+        mz_arena_release(&s->arena, mark);
     }
-    assert(job.n_segments <= n_segments);
-    return job.n_segments > 0 ? run_segments(s, &job) : MZ_OK;
+    return MZ_OK;
 }
 
 mz_status mz_products_run(mz_stream *s, const mz_product_set *sets, int n_sets) {

@@ -148,21 +148,44 @@ MZ_KERNEL_INLINE void pack_block(uint8_t *tiles, const float *const *rows, int64
     }
 }
 
+/* The same of a transposed source, where two lines are the pairs of all tokens. */
+MZ_KERNEL_INLINE void pack_lines(uint8_t *tiles, const mz_row_source *src, int64_t token,
+                                 int64_t n_tokens, int64_t k, int64_t n_k, int n_parts) {
+    const __mmask16 mask = first_16(n_tokens);
+    for (int64_t m = 0; m < BLOCK / 2; m++) {
+        __m512i parts[PARTS_MAX];
+        __m512 pair[2];
+        for (int64_t i = 0; i < 2; i++) {
+            pair[i] = _mm512_setzero_ps();
+            if (2 * m + i < n_k) {
+                const float *line = mz_source_row(src, k + 2 * m + i);
+                pair[i] = _mm512_maskz_loadu_ps(mask, line + src->column + token);
+            }
+        }
+        split_pairs(pair[0], pair[1], n_parts, parts);
+        for (int p = 0; p < n_parts; p++) {
+            _mm512_store_si512(tiles + p * TILE_BYTES + m * 64, parts[p]);
+        }
+    }
+}
+
 MZ_KERNEL_INLINE void pack_panel(const mz_packed *dst, const mz_row_source *src, int64_t panel,
                                  int n_parts) {
     const float *rows[LANES];
     for (int64_t t = 0; t < LANES; t++) {
-        const int64_t i = src->first + panel * LANES + t;
-        const bool present = panel * LANES + t < dst->n_rows;
-        rows[t] = present
-                      ? src->x + src->ld * (src->index != NULL ? src->index[i] / src->divisor : i)
-                      : NULL;
+        const bool present = !src->transposed && panel * LANES + t < dst->n_rows;
+        rows[t] = present ? mz_source_row(src, panel * LANES + t) : NULL;
     }
     const int64_t n_blocks = ceil_div(dst->width, BLOCK);
     uint8_t *tiles = dst->data + (size_t)(panel * n_blocks * n_parts) * TILE_BYTES;
     for (int64_t b = 0; b < n_blocks; b++) {
-        pack_block(tiles + (size_t)(b * n_parts) * TILE_BYTES, rows, b * BLOCK,
-                   dst->width - b * BLOCK, n_parts);
+        uint8_t *out = tiles + (size_t)(b * n_parts) * TILE_BYTES;
+        if (src->transposed) {
+            pack_lines(out, src, panel * LANES, dst->n_rows - panel * LANES, b * BLOCK,
+                       dst->width - b * BLOCK, n_parts);
+        } else {
+            pack_block(out, rows, b * BLOCK, dst->width - b * BLOCK, n_parts);
+        }
     }
 }
 
@@ -207,10 +230,65 @@ MZ_KERNEL_INLINE void load_weights(const mz_matrix *w, const uint8_t *row, int64
     split(a, b, n_parts, parts);
 }
 
+/* 16 values of a line, of which n exist, as f32. */
+MZ_KERNEL_INLINE __m512 load_line(mz_dtype dtype, const uint8_t *line, int64_t column, int64_t n) {
+    if (dtype == MZ_DTYPE_F32) {
+        return _mm512_maskz_loadu_ps(first_16(n), line + column * 4);
+    }
+    const __m256i v = _mm256_maskz_loadu_epi16(first_16(n), line + column * 2);
+    return dtype == MZ_DTYPE_F16
+               ? _mm512_cvtph_ps(v)
+               : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+}
+
+/* Values [k, k + BLOCK) of MZ_PANEL rows of a transposed matrix; zeros beyond it. */
+static void gather_block(const mz_matrix *w, int64_t row, int64_t k, float *rows) {
+    alignas(64) float lines[BLOCK * MZ_PANEL];
+    for (int64_t i = 0; i < BLOCK; i++) {
+        const uint8_t *line = k + i < w->d_in ? mz_matrix_line(w, k + i) : NULL;
+        for (int64_t r = 0; r < MZ_PANEL; r += LANES) {
+            _mm512_store_ps(lines + i * MZ_PANEL + r,
+                            line != NULL ? load_line(w->dtype, line, row + r, w->d_out - row - r)
+                                         : _mm512_setzero_ps());
+        }
+    }
+    for (int64_t i = 0; i < BLOCK; i += LANES) {
+        for (int64_t r = 0; r < MZ_PANEL; r += 4) {
+            __m512i columns[4];
+            transpose_4_columns((const uint8_t *)(lines + i * MZ_PANEL + r),
+                                MZ_PANEL * sizeof *lines, columns);
+            for (int64_t j = 0; j < 4; j++) {
+                _mm512_store_ps(rows + (r + j) * BLOCK + i, _mm512_castsi512_ps(columns[j]));
+            }
+        }
+    }
+}
+
+MZ_KERNEL_INLINE void convert_lines(const mz_matrix *w, int64_t row, int64_t block,
+                                    int64_t n_blocks, int n_parts, uint8_t *out) {
+    alignas(64) float rows[MZ_PANEL * BLOCK];
+    for (int64_t b = 0; b < n_blocks; b++) {
+        gather_block(w, row, (block + b) * BLOCK, rows);
+        for (int64_t i = 0; i < MZ_PANEL; i++) {
+            __m512i parts[PARTS_MAX];
+            split(_mm512_load_ps(rows + i * BLOCK), _mm512_load_ps(rows + i * BLOCK + LANES),
+                  n_parts, parts);
+            for (int p = 0; p < n_parts; p++) {
+                _mm512_store_si512(
+                    out + (size_t)(b * n_parts + p) * 2 * TILE_BYTES + (size_t)i * 64, parts[p]);
+            }
+        }
+    }
+}
+
 MZ_KERNEL_INLINE void convert_blocks(const mz_matrix *w, int64_t row, int64_t block,
                                      int64_t n_blocks, int n_parts, uint8_t *out) {
     const int64_t n_rows = w->d_out - row < MZ_PANEL ? w->d_out - row : MZ_PANEL;
     const int64_t bytes = w->dtype == MZ_DTYPE_F32 ? 4 : 2;
+    if (w->transposed) {
+        convert_lines(w, row, block, n_blocks, n_parts, out);
+        return;
+    }
     for (int64_t i = 0; i < MZ_PANEL; i++) {
         const uint8_t *src = w->data + (row + i) * w->ld * bytes;
         for (int64_t b = 0; b < n_blocks; b++) {
@@ -347,7 +425,7 @@ static weight_panel open_panel(const mz_matrix *w, int64_t panel, int64_t n_pair
                                uint8_t *scratch) {
     weight_panel out = {.w = w, .row = panel * MZ_PANEL, .scratch = scratch};
     const int64_t n_blocks = ceil_div(w->d_in, BLOCK);
-    if (w->dtype == MZ_DTYPE_BF16 && out.row + MZ_PANEL <= w->d_out) {
+    if (w->dtype == MZ_DTYPE_BF16 && !w->transposed && out.row + MZ_PANEL <= w->d_out) {
         const size_t stride = (size_t)w->ld * 2;
         const bool last = (panel + 2) * MZ_PANEL > w->d_out;
         out.in_place = (weight_tiles){
@@ -400,7 +478,7 @@ static void multiply(const weight_panel *p, const token_pair *t, int x_parts, fl
 /* 16 of the panel's rows for one panel of tokens, transposed to y; n_rows and n_tokens of them
  * exist. */
 static void store_rows(float *y, int64_t ld_y, const float *c, int64_t ld_c, int64_t n_rows,
-                       int64_t n_tokens, const float *bias) {
+                       int64_t n_tokens, const float *bias, bool accumulate) {
     const __mmask16 mask = first_16(n_rows);
     const __m512 add = bias != NULL ? _mm512_maskz_loadu_ps(mask, bias) : _mm512_setzero_ps();
     for (int64_t t = 0; t < n_tokens; t += 4) {
@@ -409,13 +487,15 @@ static void store_rows(float *y, int64_t ld_y, const float *c, int64_t ld_c, int
         for (int64_t i = 0; i < 4 && t + i < n_tokens; i++) {
             __m512 v = _mm512_castsi512_ps(columns[i]);
             v = bias != NULL ? _mm512_add_ps(v, add) : v;
-            _mm512_mask_storeu_ps(y + (t + i) * ld_y, mask, v);
+            float *out = y + (t + i) * ld_y;
+            v = accumulate ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), v) : v;
+            _mm512_mask_storeu_ps(out, mask, v);
         }
     }
 }
 
 static void product(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
-                    float *y, int64_t ld_y, void *scratch) {
+                    float *y, int64_t ld_y, bool accumulate, void *scratch) {
     alignas(64) float c[C_VALUES];
     const int64_t n_pairs = ceil_div(x->n_rows, 2 * LANES);
     _tile_loadconfig(tile_config);
@@ -432,7 +512,7 @@ static void product(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, 
                 if (row < w->d_out) {
                     store_rows(y + token * ld_y + row, ld_y,
                                c + tile % 2 * LANES * ld_c + tile / 2 * LANES, ld_c, w->d_out - row,
-                               n_tokens, w->bias != NULL ? w->bias + row : NULL);
+                               n_tokens, w->bias != NULL ? w->bias + row : NULL, accumulate);
                 }
             }
         }

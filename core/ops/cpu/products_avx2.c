@@ -73,6 +73,10 @@ MZ_KERNEL_INLINE units u_from_bf16(const void *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
 }
 
+MZ_KERNEL_INLINE void u_join(units lines[UNIT_VALUES]) {
+    (void)lines; /* a unit is one value */
+}
+
 MZ_KERNEL_INLINE void u_transpose(units x[VLEN]) {
     __m256 t[VLEN];
     for (int i = 0; i < VLEN; i += 4) {

@@ -56,6 +56,10 @@ MZ_KERNEL_INLINE units u_from_bf16(const void *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
 
+MZ_KERNEL_INLINE void u_join(units lines[UNIT_VALUES]) {
+    (void)lines; /* a unit is one value */
+}
+
 MZ_KERNEL_INLINE void u_transpose(units x[VLEN]) {
     transpose_16(x);
 }

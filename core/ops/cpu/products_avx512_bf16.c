@@ -54,6 +54,18 @@ MZ_KERNEL_INLINE units u_from_bf16(const void *p) {
     return _mm512_loadu_si512(p);
 }
 
+/* Two lines of 32 values become the pairs of the first 16 columns and of the others. */
+MZ_KERNEL_INLINE void u_join(units lines[UNIT_VALUES]) {
+    const units even = lines[0];
+    const units odd = lines[1];
+    const units low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(odd));
+    const units high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(odd, 1));
+    lines[0] = _mm512_or_si512(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(even)),
+                               _mm512_slli_epi32(low, 16));
+    lines[1] = _mm512_or_si512(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(even, 1)),
+                               _mm512_slli_epi32(high, 16));
+}
+
 MZ_KERNEL_INLINE void u_transpose(units x[VLEN]) {
     transpose_16((__m512 *)x);
 }

@@ -6,6 +6,7 @@
 #ifndef MZ_CORE_OPS_CPU_PRODUCTS_INTERNAL_H
 #define MZ_CORE_OPS_CPU_PRODUCTS_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,26 +17,40 @@ enum {
     MZ_PANEL = 32,            /* weight rows that a kernel works on at a time */
     MZ_SEGMENT_ROWS = 512,    /* most rows of a segment */
     MZ_SEGMENT_ROW_STEP = 32, /* a segment's rows are a multiple of this, but for the last one */
+    MZ_GRADIENT_ROWS = 512,   /* rows that a weight gradient takes in at a time */
 };
 
-/* A weight matrix [d_out, d_in] as stored: rows `ld` elements apart, no alignment. */
+/* A weight matrix [d_out, d_in] as stored: rows `ld` elements apart, no alignment. A transposed one
+ * is stored as its d_in columns, `ld` elements apart: column k is line first + k, or with an index
+ * line index[first + k] / divisor. */
 typedef struct mz_matrix {
     const uint8_t *data;
     mz_dtype dtype; /* f32, f16 or bf16 */
     mz_precision precision;
     int64_t d_out, d_in, ld;
     const float *bias; /* [d_out], or NULL */
+    bool transposed;
+    const int32_t *index;
+    int32_t divisor;
+    int64_t first;
 } mz_matrix;
 
 /* Rows of f32 activations: row i is x + ld * (index != NULL ? index[first + i] / divisor : first +
- * i). */
+ * i). With `transposed` those are the columns instead: value k of row i is value column + i of the
+ * line that would be row k. */
 typedef struct mz_row_source {
     const float *x;
     int64_t ld;
     const int32_t *index;
     int32_t divisor;
     int64_t first;
+    bool transposed;
+    int64_t column;
 } mz_row_source;
+
+/* Column k of a transposed matrix, and row (or line) i of a source. */
+const uint8_t *mz_matrix_line(const mz_matrix *w, int64_t k);
+const float *mz_source_row(const mz_row_source *src, int64_t i);
 
 /* Activations in the form that the kernels of one table read: padded with zeros to row_step rows
  * and width_step columns. 64-byte aligned. */
@@ -58,9 +73,9 @@ typedef struct mz_product_kernels {
      * so is end unless it is the last row. */
     void (*pack)(const mz_packed *dst, const mz_row_source *src, int64_t begin, int64_t end);
     /* y[i, o] = sum over k of w[o, k] x[i, k] + bias[o] for all rows i and the outputs o of the
-     * panels. */
+     * panels; with `accumulate` that is added to y. */
     void (*product)(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
-                    float *y, int64_t ld_y, void *scratch);
+                    float *y, int64_t ld_y, bool accumulate, void *scratch);
     /* hidden[i, o] = silu(gate x + bias) * (up x + bias), likewise, in packed form. */
     void (*gate_up)(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin,
                     int64_t panel_end, const mz_packed *x, const mz_packed *hidden, void *scratch);
@@ -92,7 +107,15 @@ typedef struct mz_product_set {
     int64_t n_rows;
     mz_row_source source;
     const mz_tensor *y;
+    bool accumulate;      /* add to y; not for a feed-forward's hidden values */
+    float *const *y_data; /* [n_experts], or NULL; see below */
+    int64_t ld_y;
 } mz_product_set;
+
+/* A weight gradient is a set with y_data: expert e's n_rows x out.d_out sums are added to
+ * y_data[e]. Source and `out` are transposed, and both the source's lines and the matrix's are the
+ * rows of the expert's group, of all out.d_in rows without groups. They are taken in
+ * MZ_GRADIENT_ROWS at a time, in order. */
 
 /* The sizes of a set that its scratch depends on; d_ff 0 for a plain product. */
 typedef struct mz_product_size {
