@@ -1,5 +1,6 @@
 /* Row kernels for AVX-512: 16 lanes, 32 registers; also for the levels above it. */
 #include <immintrin.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -87,6 +88,8 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
 
 #include "core/ops/cpu/attention_kernels.inc"
 
+#include "core/ops/cpu/self_attention_kernels.inc"
+
 const mz_row_kernels mz_row_kernels_avx512 = {
     .rms_norm = rms_norm_row,
     .rope = rope_row,
@@ -97,4 +100,6 @@ const mz_row_kernels mz_row_kernels_avx512 = {
     .exp_sum = exp_sum_row,
     .combine = combine_row,
     .attention = attention_rows,
+    .self_attention = self_attention_rows,
+    .self_attention_backward = self_attention_backward_rows,
 };

@@ -1,6 +1,7 @@
 /* Row kernels without intrinsics: the portable version, always built. */
 #include "core/ops/cpu/rows_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -88,6 +89,8 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
 
 #include "core/ops/cpu/attention_kernels.inc"
 
+#include "core/ops/cpu/self_attention_kernels.inc"
+
 const mz_row_kernels mz_row_kernels_scalar = {
     .rms_norm = rms_norm_row,
     .rope = rope_row,
@@ -98,4 +101,6 @@ const mz_row_kernels mz_row_kernels_scalar = {
     .exp_sum = exp_sum_row,
     .combine = combine_row,
     .attention = attention_rows,
+    .self_attention = self_attention_rows,
+    .self_attention_backward = self_attention_backward_rows,
 };
