@@ -29,7 +29,7 @@ typedef struct hunt {
     double *below; /* [n_blocks, horizon] unit of errors below the forecast and of the band there:
                       1, or from the forecast to the edge of the model's own band of the level */
     double *above; /* [n_blocks, horizon] the same above */
-    double *quantiles; /* [MAX_ITEMS, levels of the model, horizon]; NULL: a model of points */
+    double *quantiles; /* [items together, levels of the model, horizon]; NULL: a model of points */
 } hunt;
 
 /* ---- lengths ---- */
@@ -247,7 +247,8 @@ static mz_status judge_blocks(hunt *h, mz_anomaly_findings *out, bool *interrupt
         h->above[i] = 1;
     }
     if (n_levels > 0) {
-        MZ_TRY(take(ctx, MAX_ITEMS * n_levels * h->options.horizon, "quantiles of the model",
+        const int64_t n_together = h->n_blocks < MAX_ITEMS ? h->n_blocks : MAX_ITEMS;
+        MZ_TRY(take(ctx, n_together * n_levels * h->options.horizon, "quantiles of the model",
                     &h->quantiles));
     }
     MZ_TRY(forecast_blocks(h, interrupted));

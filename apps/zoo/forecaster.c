@@ -159,7 +159,12 @@ static mz_status check_item(mz_forecaster *f, const mz_forecast_options *o,
         return mz_fail(err, MZ_ERR_LIMIT, "context and horizon together exceed %d points",
                        (int)MAX_POINTS);
     }
-    if (item->n_past < 0 || (item->n_past > 0 && f->parts.n_quantiles > 0) ||
+    if (item->n_past > 0 && f->parts.n_quantiles > 0) {
+        return mz_fail(err, MZ_ERR_ARG,
+                       "series %lld: earlier positions are asked of a model that answers quantiles",
+                       (long long)(index + 1));
+    }
+    if (item->n_past < 0 ||
         (item->n_past > 0 && item->n_past >= mz_forecaster_context_len(f, o, item->n_values))) {
         return mz_fail(err, MZ_ERR_ARG, "series %lld: %lld earlier positions of %lld values",
                        (long long)(index + 1), (long long)item->n_past,

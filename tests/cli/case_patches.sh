@@ -66,6 +66,9 @@ json out windows 2
 out_has '"coverage"'
 ok forecast anomalies load.csv -m patches --json
 out_has '"number":302|"index":302'
+ok forecast anomalies load.csv -m patches --format csv
+awk -F, 'NR > 1 { n++; if (!($6 <= $5 && $5 <= $7)) bad = 1; if ($7 + $6 > 2 * $5 + 1e-6 || $7 + $6 < 2 * $5 - 1e-6) skew++ }
+    END { exit n == 0 || bad || skew == 0 }' out || complain "bands are not the model's: $(cat out)"
 ok forecast evaluate load.csv -n 24 -m patches --json
 json out protocol ett
 json out context 96
