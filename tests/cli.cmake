@@ -12,6 +12,6 @@ foreach(case ${cli_cases})
     get_filename_component(stem ${case} NAME_WE)
     string(REGEX REPLACE "^case_" "" name ${stem})
     add_test(NAME cli.${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cli/run.sh $<TARGET_FILE:moezoo> $<TARGET_FILE:cli_json>
-             ${CMAKE_CURRENT_SOURCE_DIR} ${case})
+             $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_SOURCE_DIR} ${case})
     set_tests_properties(cli.${name} PROPERTIES LABELS cli SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()
