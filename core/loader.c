@@ -1,35 +1,124 @@
 #include "core/loader.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "core/rng.h"
 
 enum { NAME_BYTES = 256 };
 
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
-                         mz_loader *out) {
+                         const mz_loader_options *options, mz_loader *out) {
     mz_loader loader = {.ctx = ctx};
-    MZ_TRY(mz_weights_open(ctx, path, &loader.weights));
+    if (options != NULL && options->parameters != NULL) {
+        loader.parameters = options->parameters;
+        if (!backend->host_memory) {
+            return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
+                           "backend %s: training needs host memory", backend->name);
+        }
+    }
+    if (options != NULL && options->init != NULL) {
+        loader.init = *options->init;
+    } else {
+        MZ_TRY(mz_weights_open(ctx, path, &loader.weights));
+    }
     mz_stream_open_measure(ctx, backend, &loader.stream);
     *out = loader;
     return MZ_OK;
 }
 
 mz_status mz_loader_begin_fill(mz_loader *loader) {
-    MZ_TRY(mz_weights_finish(loader->weights));
+    if (loader->weights != NULL) {
+        MZ_TRY(mz_weights_finish(loader->weights));
+    }
     const size_t bytes = loader->stream.arena.peak;
     const mz_backend *backend = loader->stream.backend;
     MZ_TRY(mz_stream_open(loader->ctx, backend, bytes, &loader->stream));
     loader->filling = true;
-    return MZ_OK;
+    if (loader->parameters == NULL) {
+        return MZ_OK;
+    }
+    return backend->buffer_alloc(&loader->stream, bytes, &loader->gradients);
 }
 
 void mz_loader_close(mz_loader *loader) {
+    if (loader->gradients != NULL) {
+        loader->stream.backend->buffer_free(&loader->stream, loader->gradients,
+                                            loader->stream.arena.bound);
+    }
     mz_stream_close(&loader->stream);
     if (loader->ctx != NULL) {
         mz_weights_close(loader->ctx, loader->weights);
     }
     *loader = (mz_loader){0};
 }
+
+void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradients,
+                      size_t *n_bytes) {
+    *values = loader->stream.arena.base;
+    *gradients = loader->gradients;
+    *n_bytes = loader->stream.arena.bound;
+}
+
+/* ---- parameters ---- */
+
+/* FNV-1a: a stream of random numbers for each name. */
+static uint64_t stream_of_name(const char *name) {
+    uint64_t hash = 14695981039346656037u;
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)*c) * 1099511628211u;
+    }
+    return hash;
+}
+
+static void fresh_values(const mz_init *init, const char *name, const mz_tensor *t) {
+    const int64_t n = mz_tensor_n_elements(t);
+    float *values = t->data;
+    if (t->n_dims == 1) {
+        for (int64_t i = 0; i < n; i++) {
+            values[i] = strstr(name, "norm") != NULL ? 1.0f : 0.0f;
+        }
+        return;
+    }
+    const uint64_t stream = stream_of_name(name);
+    const double deviation =
+        init->deviation > 0 ? init->deviation : 1.0 / sqrt((double)mz_tensor_n_cols(t));
+    for (int64_t i = 0; i < n; i++) {
+        values[i] = (float)(deviation * (double)mz_rng_normal(init->seed, stream, (uint64_t)i));
+    }
+}
+
+/* An f32 copy of the tensor in the arena, or fresh values there, listed as a parameter. */
+static mz_status take_parameter(mz_loader *loader, mz_tensor *out, const int64_t *shape, int n_dims,
+                                const char *name) {
+    mz_tensor stored = {0};
+    mz_tensor value = n_dims == 1 ? mz_tensor_1d(MZ_DTYPE_F32, shape[0], NULL)
+                                  : mz_tensor_2d(MZ_DTYPE_F32, shape[0], shape[1], NULL);
+    const size_t bytes = (size_t)mz_tensor_n_elements(&value) * sizeof(float);
+    if (loader->weights != NULL) {
+        MZ_TRY(mz_weights_get(loader->weights, name, shape, n_dims, &stored));
+    }
+    MZ_TRY(mz_stream_take_bytes(&loader->stream, bytes, name, &value.data));
+    if (loader->filling) {
+        mz_tensor gradient = value;
+        const size_t offset = (size_t)((uint8_t *)value.data - loader->stream.arena.base);
+        gradient.data = (uint8_t *)loader->gradients + offset;
+        memset(gradient.data, 0, bytes);
+        if (loader->weights != NULL) {
+            mz_dtype_get(stored.dtype)
+                ->to_f32(value.data, stored.data, mz_tensor_n_elements(&value));
+        } else {
+            fresh_values(&loader->init, name, &value);
+        }
+        MZ_TRY(mz_parameters_add(loader->ctx, loader->parameters, name, &value, &gradient));
+    }
+    *out = value;
+    return MZ_OK;
+}
+
+/* ---- tensors ---- */
 
 static size_t bytes_of(const mz_tensor *t) {
     return (size_t)mz_tensor_n_elements(t) * (size_t)mz_dtype_get(t->dtype)->block_bytes;
@@ -56,8 +145,12 @@ mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int
     va_start(args, name);
     (void)vsnprintf(full, sizeof full, name, args);
     va_end(args);
-    MZ_TRY(mz_weights_get(loader->weights, full, (int64_t[]){d_out, d_in}, 2, &out->weight));
+    const int64_t shape[] = {d_out, d_in};
     out->precision = precision;
+    if (loader->parameters != NULL) {
+        return take_parameter(loader, &out->weight, shape, 2, full);
+    }
+    MZ_TRY(mz_weights_get(loader->weights, full, shape, 2, &out->weight));
     return place(loader, &out->weight, full);
 }
 
@@ -81,6 +174,9 @@ mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const c
     va_end(args);
     mz_tensor stored;
     void *data = NULL;
+    if (loader->parameters != NULL) {
+        return take_parameter(loader, out, &n, 1, full);
+    }
     MZ_TRY(mz_weights_get(loader->weights, full, &n, 1, &stored));
     MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)n * sizeof(float), full, &data));
     if (loader->filling) {

@@ -8,22 +8,46 @@
 #define MZ_CORE_LOADER_H
 
 #include "core/backend.h"
+#include "core/parameters.h"
 #include "core/weights.h"
+
+/* Fresh values: vectors whose name holds "norm" are 1, other vectors 0, matrices normal with mean
+ * 0. A value is a pure function of seed, the tensor's name and its index. */
+typedef struct mz_init {
+    uint64_t seed;
+    double deviation; /* of matrices; 0: 1 / sqrt(d_in) (LeCun et al. 1998) */
+} mz_init;
+
+/* All zero: the checkpoint as it is. */
+typedef struct mz_loader_options {
+    const mz_init *init;       /* fresh values; no checkpoint is read. NULL: from the checkpoint */
+    mz_parameters *parameters; /* lists all tensors, which are then f32 copies, dense and writable,
+                                  with gradients beside them; host memory only. NULL: read-only */
+} mz_loader_options;
 
 /* Created by mz_loader_open; closing it ends the life of every tensor it handed out. One thread
  * while loading. */
 typedef struct mz_loader {
     mz_context *ctx;
-    mz_weights *weights; /* owned */
+    mz_weights *weights; /* owned; NULL for fresh values */
     mz_stream stream;    /* arena: what does not stay in the map */
     bool filling;
+    mz_init init;
+    mz_parameters *parameters;
+    void *gradients; /* of the arena, where there are parameters */
 } mz_loader;
 
-/* Opens the checkpoint at `path` (see mz_weights_open) in measure mode. */
+/* Opens the checkpoint at `path` (see mz_weights_open; not read for fresh values) in measure mode.
+ * `options` NULL: all zero. Fresh values need parameters. */
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
-                         mz_loader *out);
+                         const mz_loader_options *options, mz_loader *out);
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
+
+/* The arena's values and their gradients, for mz_tape_add_parameters; of a filled loader with
+ * parameters. */
+void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradients,
+                      size_t *n_bytes);
 
 /* A matrix [d_out, d_in] as stored; `name` is a printf format for the tensor's name. *out keeps its
  * bias. */

@@ -2,7 +2,9 @@
 
 #include "core/backend.h"
 #include "core/ops/composed.h"
+#include "core/ops_record.h"
 #include "core/profile.h"
+#include "core/tape_internal.h"
 
 static mz_status shape_error(mz_stream *s, const char *op, const char *what, const mz_tensor *t,
                              int64_t rows, int64_t cols) {
@@ -87,8 +89,9 @@ mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, con
     }
     const double start = clock_of(s);
     status = s->backend->linear(s, y, x, w);
-    return charge(s, MZ_OP_LINEAR, start,
-                  2.0 * (double)size.n_rows * (double)size.d_in * (double)size.d_out, status);
+    MZ_TRY(charge(s, MZ_OP_LINEAR, start,
+                  2.0 * (double)size.n_rows * (double)size.d_in * (double)size.d_out, status));
+    return s->tape != NULL ? mz_record_linear(s, y, x, w) : MZ_OK;
 }
 
 mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -105,7 +108,8 @@ mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     }
     const double start = clock_of(s);
     status = s->backend->rms_norm(s, y, x, weight, eps);
-    return charge(s, MZ_OP_RMS_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status);
+    MZ_TRY(charge(s, MZ_OP_RMS_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_rms_norm(s, y, x, weight, eps) : MZ_OK;
 }
 
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -125,7 +129,8 @@ mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     }
     const double start = clock_of(s);
     status = s->backend->rope(s, y, x, table, rows);
-    return charge(s, MZ_OP_ROPE, start, 3.0 * (double)size.n_rows * (double)size.d_in, status);
+    MZ_TRY(charge(s, MZ_OP_ROPE, start, 3.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_rope(s, y, x, table, rows) : MZ_OK;
 }
 
 mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
@@ -138,7 +143,8 @@ mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
     }
     const double start = clock_of(s);
     status = s->backend->softmax(s, y, x);
-    return charge(s, MZ_OP_SOFTMAX, start, 4.0 * (double)size.n_rows * (double)size.d_in, status);
+    MZ_TRY(charge(s, MZ_OP_SOFTMAX, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_softmax(s, y, x) : MZ_OK;
 }
 
 mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
@@ -153,8 +159,9 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     }
     const double start = clock_of(s);
     status = s->backend->gated_activation(s, y, gate, up, activation);
-    return charge(s, MZ_OP_GATED_ACTIVATION, start, 5.0 * (double)size.n_rows * (double)size.d_in,
-                  status);
+    MZ_TRY(charge(s, MZ_OP_GATED_ACTIVATION, start, 5.0 * (double)size.n_rows * (double)size.d_in,
+                  status));
+    return s->tape != NULL ? mz_record_gated_activation(s, y, gate, up, activation) : MZ_OK;
 }
 
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
@@ -168,7 +175,8 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
     }
     const double start = clock_of(s);
     status = s->backend->add(s, y, a, b);
-    return charge(s, MZ_OP_ADD, start, (double)size.n_rows * (double)size.d_in, status);
+    MZ_TRY(charge(s, MZ_OP_ADD, start, (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_add(s, y, a, b) : MZ_OK;
 }
 
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -182,7 +190,8 @@ mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x
     }
     const double start = clock_of(s);
     status = s->backend->gather_rows(s, y, x, rows);
-    return charge(s, MZ_OP_GATHER_ROWS, start, 0, status);
+    MZ_TRY(charge(s, MZ_OP_GATHER_ROWS, start, 0, status));
+    return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows) : MZ_OK;
 }
 
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
@@ -222,6 +231,10 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                        "attention: heads of width %lld, at most %d are supported",
                        (long long)cache->head_dim, (int)MZ_MAX_HEAD_DIM);
     }
+    if (s->tape != NULL && mz_tape_needs(s, &q, 1)) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "attention over a cache has no backward: a tape wants whole sequences");
+    }
     mz_status status;
     if (only_measured(s, MZ_OP_ATTENTION, &size, &status)) {
         return status;
@@ -233,6 +246,57 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
     const double start = clock_of(s);
     status = s->backend->attention(s, y, q, cache, rows, scale);
     return charge(s, MZ_OP_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
+}
+
+static mz_status check_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                                      const mz_qkv *in, int64_t n_rows) {
+    static const char op[] = "self_attention";
+    const int64_t q_width = in->q.shape[1];
+    const int64_t kv_width = in->k.shape[1];
+    MZ_TRY(check(s, op, "q", &in->q, n_rows, q_width));
+    MZ_TRY(check(s, op, "k", &in->k, n_rows, kv_width));
+    MZ_TRY(check(s, op, "v", &in->v, n_rows, kv_width));
+    MZ_TRY(check(s, op, "y", y, n_rows, q_width));
+    if (in->head_dim < 1 || kv_width < 1 || q_width % kv_width != 0 ||
+        kv_width % in->head_dim != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "%s: widths %lld and %lld do not divide into heads of %lld", op,
+                       (long long)q_width, (long long)kv_width, (long long)in->head_dim);
+    }
+    MZ_TRY(check(s, op, "log_sums", log_sums, n_rows, q_width / in->head_dim));
+    if (in->head_dim > MZ_MAX_HEAD_DIM) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "%s: heads of width %lld, at most %d are supported", op,
+                       (long long)in->head_dim, (int)MZ_MAX_HEAD_DIM);
+    }
+    if (s->backend->training == NULL || s->backend->training->self_attention == NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s",
+                       s->backend->name, op);
+    }
+    return MZ_OK;
+}
+
+mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                               const mz_qkv *in, const mz_rows *rows, float scale) {
+    MZ_TRY(check_self_attention(s, y, log_sums, in, rows->n_rows));
+    const mz_op_size size = {.n_rows = rows->n_rows,
+                             .d_in = in->q.shape[1],
+                             .n_heads = in->q.shape[1] / in->head_dim,
+                             .head_dim = in->head_dim};
+    mz_status status;
+    if (only_measured(s, MZ_OP_SELF_ATTENTION, &size, &status)) {
+        return status;
+    }
+    double n_keys = 0; /* sequences are readable here only in host memory */
+    int64_t begin = 0;
+    for (int64_t i = 0; s->profile != NULL && s->backend->host_memory && i < rows->n_rows; i++) {
+        begin = rows->sequence[i] == rows->sequence[begin] ? begin : i;
+        n_keys += (double)(i - begin + 1);
+    }
+    const double start = clock_of(s);
+    status = s->backend->training->self_attention(s, y, log_sums, in, rows, scale);
+    MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_self_attention(s, y, log_sums, in, rows, scale) : MZ_OK;
 }
 
 static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
@@ -249,7 +313,8 @@ mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *r
     }
     const double start = clock_of(s);
     status = s->backend->route(s, router, routing);
-    return charge(s, MZ_OP_ROUTE, start, 0, status);
+    MZ_TRY(charge(s, MZ_OP_ROUTE, start, 0, status));
+    return s->tape != NULL ? mz_record_route(s, router, routing) : MZ_OK;
 }
 
 mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing) {
@@ -277,8 +342,9 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     }
     const double start = clock_of(s);
     status = s->backend->grouped_linear(s, y, x, bank, routing, gather);
-    return charge(s, MZ_OP_GROUPED_LINEAR, start,
-                  2.0 * (double)n_slots * (double)bank->d_in * (double)bank->d_out, status);
+    MZ_TRY(charge(s, MZ_OP_GROUPED_LINEAR, start,
+                  2.0 * (double)n_slots * (double)bank->d_in * (double)bank->d_out, status));
+    return s->tape != NULL ? mz_record_grouped_linear(s, y, x, bank, routing, gather) : MZ_OK;
 }
 
 mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
@@ -299,8 +365,10 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
     }
     const double start = clock_of(s);
     status = s->backend->combine(s, y, expert_out, routing, shared_out, shared_logit);
-    return charge(s, MZ_OP_COMBINE, start, 2.0 * (double)n * (double)width * (double)routing->top_k,
-                  status);
+    MZ_TRY(charge(s, MZ_OP_COMBINE, start, 2.0 * (double)n * (double)width * (double)routing->top_k,
+                  status));
+    return s->tape != NULL ? mz_record_combine(s, y, expert_out, routing, shared_out, shared_logit)
+                           : MZ_OK;
 }
 
 mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -313,7 +381,7 @@ mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_gate, d_ff, d));
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_up, d_ff, d));
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_down, d, d_ff));
-    if (s->backend->gated_ffn == NULL) {
+    if (s->backend->gated_ffn == NULL || s->tape != NULL) {
         return mz_composed_gated_ffn(s, y, x, ffn);
     }
     mz_status status;
@@ -354,7 +422,7 @@ static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                     const mz_routing *routing, mz_moe_probe *probe) {
     MZ_TRY(check_moe(s, y, x, moe, routing));
-    if (s->backend->moe == NULL || probe != NULL) {
+    if (s->backend->moe == NULL || s->tape != NULL || probe != NULL) {
         return mz_composed_moe(s, y, x, moe, routing, probe);
     }
     mz_op_size size = routing_size(routing, x->shape[1]);
@@ -389,7 +457,8 @@ mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const cha
 }
 
 mz_status mz_stream_take_bytes(mz_stream *s, size_t bytes, const char *what, void **out) {
-    return mz_arena_take(&s->arena, bytes, what, out, &s->ctx->error);
+    MZ_TRY(mz_arena_take(&s->arena, bytes, what, out, &s->ctx->error));
+    return s->tape != NULL ? mz_tape_note_take(s, *out, bytes) : MZ_OK;
 }
 
 size_t mz_stream_mark(const mz_stream *s) {

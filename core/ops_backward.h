@@ -60,6 +60,9 @@ typedef struct mz_combine_gradient {
     mz_tensor shared_logit; /* [n_tokens, 1] */
 } mz_combine_gradient;
 
+/* Whether there is a gradient to add to. */
+bool mz_gradient_wanted(const mz_tensor *gradient);
+
 #ifdef __cplusplus
 }
 #endif

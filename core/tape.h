@@ -22,9 +22,6 @@ extern "C" {
 /* Created by mz_tape_create, used by the thread of the stream it is attached to. */
 typedef struct mz_tape mz_tape;
 
-/* Runs the backward of one node; `args` is the copy that mz_tape_record made. */
-typedef mz_status (*mz_backward_op)(mz_stream *s, const void *args);
-
 /* Errors: NOMEM. */
 mz_status mz_tape_create(mz_context *ctx, mz_tape **out);
 
@@ -44,21 +41,9 @@ mz_status mz_tape_add_parameters(mz_tape *tape, const void *values, void *gradie
 /* Forgets all nodes and gives the activations back: the arena returns to where it was at attach. */
 void mz_tape_reset(mz_stream *s);
 
-/* Whether the op that is to be recorded needs to be: whether any of the values has a gradient.
- * Tensors that are NULL or absent do not count. */
-bool mz_tape_needs(const mz_stream *s, const mz_tensor *const *inputs, int n_inputs);
-
 /* The gradient of `t` to add to, zeroed when first asked for since the reset; absent (n_dims 0)
  * when `t` has none. The same shape and row stride as `t`. */
 mz_tensor mz_tape_gradient(mz_stream *s, const mz_tensor *t);
-
-/* The gradient if anything was added to it since the reset, else absent: then a backward has
- * nothing to do. */
-mz_tensor mz_tape_gradient_if_any(mz_stream *s, const mz_tensor *t);
-
-/* Appends a node with a copy of `args`; `outputs` now have gradients. Errors: NOMEM. */
-mz_status mz_tape_record(mz_stream *s, mz_backward_op op, const void *args, size_t args_bytes,
-                         const mz_tensor *const *outputs, int n_outputs);
 
 /* Memory that lives until the reset: arguments that nodes point to. Errors: NOMEM. */
 mz_status mz_tape_keep(mz_stream *s, size_t bytes, const char *what, void **out);
@@ -69,8 +54,7 @@ mz_status mz_tape_keep(mz_stream *s, size_t bytes, const char *what, void **out)
  * recomputation off, it is just called. */
 typedef mz_status (*mz_tape_segment)(mz_stream *s, const void *args);
 mz_status mz_tape_run_segment(mz_stream *s, mz_tape_segment forward, const void *args,
-                              size_t args_bytes, const mz_tensor *const *inputs, int n_inputs,
-                              const mz_tensor *const *outputs, int n_outputs);
+                              size_t args_bytes, const mz_tensor *const *outputs, int n_outputs);
 void mz_tape_set_recompute(mz_tape *tape, bool recompute);
 
 /* Runs all backwards from the last node to the first. Errors: UNSUPPORTED naming an op whose

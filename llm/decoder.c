@@ -1,5 +1,9 @@
 #include "llm/decoder.h"
 
+#include <string.h>
+
+#include "core/tape.h"
+
 /* The batch's index arrays in backend memory. */
 typedef struct device_batch {
     mz_rows rows;
@@ -32,39 +36,89 @@ static mz_status upload_batch(mz_stream *s, const mz_batch *batch, device_batch 
     return upload_i32(s, batch->out_position, batch->n_out, &out->out_rows.position);
 }
 
+/* One block of a pass, as a segment of the tape. */
+typedef struct block_segment {
+    mz_tensor y, x;
+    const mz_block *block;
+    mz_block_call call;
+} block_segment;
+
+static mz_status forward_block(mz_stream *s, const void *args) {
+    const block_segment *segment = args;
+    return mz_block_forward(s, &segment->y, &segment->x, segment->block, &segment->call);
+}
+
+/* The batch's indices where they live as long as what refers to them: on a tape until its reset. */
+static mz_status keep_batch(mz_stream *s, const device_batch *batch, const device_batch **out) {
+    void *copy = NULL;
+    *out = batch;
+    if (s->tape == NULL) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_tape_keep(s, sizeof *batch, "batch indices", &copy));
+    memcpy(copy, batch, sizeof *batch);
+    *out = copy;
+    return MZ_OK;
+}
+
+static mz_status forward_blocks(mz_stream *s, mz_tensor *last, const mz_tensor *x,
+                                const mz_decoder *decoder, const mz_batch *batch,
+                                mz_kv_cache *cache, const mz_block_call *common) {
+    mz_tensor states[2]; /* blocks read one and write the other */
+    mz_tensor input = *x;
+    MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[0]));
+    MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[1]));
+    MZ_TRY(mz_stream_take(s, batch->n_out, decoder->d_model, "last hidden states", last));
+    for (int64_t l = 0; l < decoder->n_layers; l++) {
+        const bool is_last = l == decoder->n_layers - 1;
+        const mz_kv_layer layer = cache != NULL ? mz_kv_cache_layer(cache, l) : (mz_kv_layer){0};
+        block_segment segment = {
+            .y = is_last ? *last : states[l % 2],
+            .x = input,
+            .block = &decoder->blocks[l],
+            .call = *common,
+        };
+        segment.call.layer = (int)l;
+        segment.call.cache = cache != NULL ? &layer : NULL;
+        segment.call.routing = batch->routings != NULL ? &batch->routings[l] : NULL;
+        if (!is_last) {
+            segment.call.out_rows = NULL;
+            if (s->keep) {
+                MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states",
+                                      &segment.y));
+            }
+        }
+        const mz_routing *routing = segment.call.routing; /* a loss may look at its logits */
+        const bool routed = routing != NULL && decoder->blocks[l].has_experts;
+        const mz_tensor *outputs[] = {&segment.y, routed ? &routing->logits : NULL};
+        MZ_TRY(mz_tape_run_segment(s, forward_block, &segment, sizeof segment, outputs,
+                                   routed ? 2 : 1));
+        input = segment.y;
+    }
+    return MZ_OK;
+}
+
 mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
                              const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
                              const mz_rope_table *rope, const mz_trace *trace) {
     const size_t mark = mz_stream_mark(s);
-    device_batch device = {0};
-    mz_tensor states[2]; /* blocks read one and write the other */
+    device_batch uploaded = {0};
+    const device_batch *device = NULL;
     mz_tensor last;
-    mz_tensor input = *x;
-    MZ_TRY(upload_batch(s, batch, &device));
-    MZ_TRY(mz_kv_cache_sync(s, cache));
-    MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[0]));
-    MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[1]));
-    MZ_TRY(mz_stream_take(s, batch->n_out, decoder->d_model, "last hidden states", &last));
-    for (int64_t l = 0; l < decoder->n_layers; l++) {
-        const bool is_last = l == decoder->n_layers - 1;
-        const mz_kv_layer layer = mz_kv_cache_layer(cache, l);
-        const mz_block_call call = {
-            .layer = (int)l,
-            .rows = &device.rows,
-            .cache = &layer,
-            .rope = rope,
-            .out_rows = is_last && !device.all ? &device.out_rows : NULL,
-            .out_index = device.out_index,
-            .trace = trace,
-        };
-        mz_tensor output = is_last ? last : states[l % 2];
-        if (s->keep && !is_last) {
-            MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &output));
-        }
-        MZ_TRY(mz_block_forward(s, &output, &input, &decoder->blocks[l], &call));
-        input = output;
+    MZ_TRY(upload_batch(s, batch, &uploaded));
+    MZ_TRY(keep_batch(s, &uploaded, &device));
+    if (cache != NULL) {
+        MZ_TRY(mz_kv_cache_sync(s, cache));
     }
-    MZ_TRY(mz_op_rms_norm(s, hidden, &input, &decoder->final_norm, decoder->norm_eps));
+    const mz_block_call common = {
+        .rows = &device->rows,
+        .rope = rope,
+        .out_rows = device->all ? NULL : &device->out_rows,
+        .out_index = device->out_index,
+        .trace = trace,
+    };
+    MZ_TRY(forward_blocks(s, &last, x, decoder, batch, cache, &common));
+    MZ_TRY(mz_op_rms_norm(s, hidden, &last, &decoder->final_norm, decoder->norm_eps));
     mz_stream_release(s, mark);
     return mz_trace_record(trace, s, -1, "final_norm", hidden);
 }

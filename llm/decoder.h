@@ -26,10 +26,14 @@ typedef struct mz_batch {
     const int32_t *out_sequence; /* [n_out] sequence and position of those rows; unused when
                                     out_index is NULL */
     const int32_t *out_position;
+    const mz_routing *routings; /* [n_layers] taken by a caller who wants to look at them, filled by
+                                   layers with experts; NULL: none. Only with out_index NULL */
 } mz_batch;
 
 /* Runs the rows through all blocks. In the last block only what the wanted rows need is computed,
- * beside the keys and values of all rows. Pages must exist (mz_kv_cache_extend).
+ * beside the keys and values of all rows. Pages must exist (mz_kv_cache_extend). Without a cache
+ * (NULL) the rows are whole sequences: this is how a tape is recorded, each block a segment of it
+ * (mz_tape_run_segment).
  *   x       [n_tokens, d_model] embedded rows
  *   hidden  [n_out, d_model], after the final norm
  * Trace: what the blocks record, then final_norm (layer -1). Errors: those of the ops. */

@@ -102,6 +102,10 @@ void mz_forecaster_close(mz_forecaster *f) {
     mz_free(f->ctx, f);
 }
 
+const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f) {
+    return &f->parts;
+}
+
 int64_t mz_forecaster_max_positions(const mz_forecaster *f) {
     return f->parts.max_positions;
 }
@@ -134,7 +138,7 @@ static mz_status run_decoder(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
         MZ_TRY(
             s->backend->upload(s, points.data, values, (size_t)batch->n_tokens * sizeof *values));
     }
-    MZ_TRY(mz_gated_connector_forward(s, &x, &points, &f->parts.embed));
+    MZ_TRY(mz_forecaster_parts_embed(s, &f->parts, &x, &points));
     MZ_TRY(mz_trace_record(trace, s, -1, "embed", &x));
     MZ_TRY(mz_decoder_forward(s, hidden, &x, &f->parts.decoder, batch, &f->cache, &f->rope, trace));
     mz_stream_release(s, mark);
@@ -148,7 +152,7 @@ static mz_status run_head(mz_forecaster *f, mz_stream *s, const mz_tensor *hidde
     const int64_t length = f->parts.heads.length[head];
     mz_tensor y;
     MZ_TRY(mz_stream_take(s, hidden->shape[0], length, "head output", &y));
-    MZ_TRY(mz_op_linear(s, &y, hidden, &f->parts.heads.w[head]));
+    MZ_TRY(mz_forecaster_parts_head(s, &f->parts, &y, hidden, head));
     if (!s->arena.measure && hidden->shape[0] > 0) {
         MZ_TRY(s->backend->download(s, out, y.data,
                                     (size_t)(hidden->shape[0] * length) * sizeof *out));
@@ -165,7 +169,7 @@ static mz_status trace_heads(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
         mz_tensor y;
         (void)snprintf(name, sizeof name, "head%d", i);
         MZ_TRY(mz_stream_take(s, hidden->shape[0], f->parts.heads.length[i], "head output", &y));
-        MZ_TRY(mz_op_linear(s, &y, hidden, &f->parts.heads.w[i]));
+        MZ_TRY(mz_forecaster_parts_head(s, &f->parts, &y, hidden, i));
         MZ_TRY(mz_trace_record(trace, s, -1, name, &y));
     }
     return MZ_OK;
@@ -568,6 +572,9 @@ mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options
     void *memory = NULL;
     int64_t n_tracks = 0;
     int64_t n_values = 0;
+    if (f->parts.rows != MZ_ROWS_POINT) {
+        return mz_fail(&f->ctx->error, MZ_ERR_UNSUPPORTED, "models of patches cannot forecast yet");
+    }
     for (int64_t i = 0; i < n_items; i++) {
         MZ_TRY(check_item(f, options, &items[i], i));
     }
@@ -588,6 +595,9 @@ mz_status mz_forecaster_run(mz_forecaster *f, const mz_forecast_options *options
 
 mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values,
                               const mz_trace *trace) {
+    if (f->parts.rows != MZ_ROWS_POINT) {
+        return mz_fail(&f->ctx->error, MZ_ERR_UNSUPPORTED, "models of patches cannot forecast yet");
+    }
     if (n_values < 1 || n_values > MAX_POSITIONS) {
         return mz_fail(&f->ctx->error, MZ_ERR_ARG, "%lld values, expected 1 to %d",
                        (long long)n_values, (int)MAX_POSITIONS);

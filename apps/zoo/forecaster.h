@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "core/backend.h"
+#include "core/loader.h"
 #include "core/profile.h"
 #include "encoders/series/series.h"
 #include "experts/trace.h"
@@ -20,6 +21,7 @@ typedef struct mz_forecaster mz_forecaster;
 typedef struct mz_load_options {
     const mz_backend *backend; /* NULL: mz_backend_cpu() */
     mz_precision precision;
+    mz_loader_options weights; /* fresh or trainable ones; all zero: as the checkpoint has them */
 } mz_load_options;
 
 typedef struct mz_forecast_options {
@@ -31,7 +33,10 @@ typedef struct mz_forecast_options {
                        the longest that fits: fewer passes, and not the published schedule */
 } mz_forecast_options;
 
-enum { MZ_MAX_HORIZON = 65536 };
+enum {
+    MZ_MAX_HORIZON = 65536,
+    MZ_MAX_MODEL_LEVELS = 32, /* quantile levels that a model answers */
+};
 
 /* Flags in mz_forecast_item.warnings. */
 enum {

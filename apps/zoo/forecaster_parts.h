@@ -1,20 +1,45 @@
-/* What a family file fills in to make a forecaster. */
+/* What a family file fills in to make a forecaster, and the two ends of a pass through it. */
 #ifndef MZ_APPS_ZOO_FORECASTER_PARTS_H
 #define MZ_APPS_ZOO_FORECASTER_PARTS_H
 
 #include "adapters/connector.h"
+#include "adapters/residual_mlp.h"
 #include "apps/zoo/forecaster.h"
 #include "core/loader.h"
 #include "llm/decoder.h"
 #include "llm/forecast_head.h"
 
-/* Scalar points -> connector -> decoder -> heads. decoder.blocks is allocated with mz_alloc. */
+/* What a row of the decoder stands for, and what is before and behind the decoder. */
+typedef enum mz_forecaster_rows {
+    MZ_ROWS_POINT = 0, /* one scaled point -> gated connector; linear heads: a point per step */
+    MZ_ROWS_PATCH,     /* patch_len points u, then their mask m (1: there is a point, 0: there is
+                          none and u = 0) -> residual MLP; one head, a residual MLP: n_quantiles
+                          values per step */
+} mz_forecaster_rows;
+
+/* Between (x - mean) / scale and what the model reads. */
+typedef enum mz_value_transform {
+    MZ_TRANSFORM_NONE = 0,
+    MZ_TRANSFORM_ARCSINH, /* u = asinh(z) */
+} mz_value_transform;
+
+/* Rows -> embedding -> decoder -> heads. decoder.blocks is allocated with mz_alloc. Immutable after
+ * load. */
 typedef struct mz_forecaster_parts {
-    mz_loader loader;         /* owns the weights */
-    mz_gated_connector embed; /* d_in 1 */
+    mz_loader loader; /* owns the weights */
+    mz_forecaster_rows rows;
+    int64_t patch_len; /* points of a row; 1 for ROWS_POINT */
+    mz_value_transform transform;
+    mz_gated_connector embed;    /* ROWS_POINT: d_in 1 */
+    mz_residual_mlp patch_embed; /* ROWS_PATCH: d_in 2 patch_len */
+    mz_residual_mlp patch_head;  /* ROWS_PATCH: d_out length * n_quantiles */
     mz_decoder decoder;
-    mz_forecast_heads heads;
-    int64_t max_positions; /* 0: unknown */
+    mz_forecast_heads heads;               /* ROWS_PATCH: one, a multiple of patch_len long, whose
+                                              matrices are in patch_head */
+    int32_t n_quantiles;                   /* 0 for ROWS_POINT: heads answer points */
+    int32_t median;                        /* which level is 0.5 */
+    double quantiles[MZ_MAX_MODEL_LEVELS]; /* levels, ascending in (0, 1) */
+    int64_t max_positions;                 /* points, context + horizon; 0: unknown */
 } mz_forecaster_parts;
 
 /* Takes over the parts, on failure too. Errors: NOMEM. */
@@ -22,5 +47,29 @@ mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster_parts *parts, mz_f
 
 /* Releases parts that no forecaster took over. */
 void mz_forecaster_parts_close(mz_context *ctx, mz_forecaster_parts *parts);
+
+/* The parts that a forecaster took over; they live as long as it does. */
+const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f);
+
+/* Values of an input row: 1, or patch_len points and patch_len masks. */
+int64_t mz_forecaster_parts_input_width(const mz_forecaster_parts *p);
+
+/* Values that head i answers with: its length, times n_quantiles where there are levels (value
+ * step * n_quantiles + q). */
+int64_t mz_forecaster_parts_output_width(const mz_forecaster_parts *p, int32_t i);
+
+/* Input rows to decoder rows.
+ *   inputs  [n_rows, mz_forecaster_parts_input_width(p)]
+ *   y       [n_rows, d_model]
+ * Errors: those of the ops. */
+mz_status mz_forecaster_parts_embed(mz_stream *s, const mz_forecaster_parts *p, const mz_tensor *y,
+                                    const mz_tensor *inputs);
+
+/* Head i of final states: what follows each row's points.
+ *   hidden  [n_rows, d_model] after the final norm
+ *   y       [n_rows, mz_forecaster_parts_output_width(p, i)]
+ * Errors: those of the ops. */
+mz_status mz_forecaster_parts_head(mz_stream *s, const mz_forecaster_parts *p, const mz_tensor *y,
+                                   const mz_tensor *hidden, int32_t i);
 
 #endif

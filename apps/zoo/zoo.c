@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "apps/zoo/patch_moe.h"
 #include "apps/zoo/time_moe.h"
 #include "core/file.h"
 #include "core/weights.h"
@@ -10,6 +11,7 @@
 const mz_family *mz_zoo_families(void) {
     static const mz_family families[] = {
         {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load},
+        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load},
         {NULL, NULL, NULL, NULL, NULL},
     };
     return families;
@@ -117,6 +119,25 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     return status;
 }
 
+/* By the family's loader; `dir` NULL: fresh. */
+static mz_status load_forecaster(const mz_family *family, const char *dir,
+                                 const mz_json_object *config, const mz_load_options *options,
+                                 mz_forecaster **out) {
+    if (family->load_forecaster == NULL) {
+        return mz_fail(&config->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "%s: a model for %s, which cannot forecast",
+                       dir != NULL ? dir : config->name, family->job);
+    }
+    return family->load_forecaster(config->ctx, dir, config, options, out);
+}
+
+mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
+                                   const mz_load_options *options, mz_forecaster **out) {
+    const mz_family *family = NULL;
+    MZ_TRY(find_family(ctx, name, config, &family));
+    return load_forecaster(family, NULL, &(mz_json_object){ctx, config, name}, options, out);
+}
+
 mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options,
                                  mz_forecaster **out) {
     const mz_family *family = NULL;
@@ -124,13 +145,8 @@ mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load
     char *name = NULL;
     MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
     mz_status status = config_name(ctx, dir, &name);
-    if (status == MZ_OK && family->load_forecaster == NULL) {
-        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
-                         "%s: a model for %s, which cannot forecast", dir, family->job);
-    }
     if (status == MZ_OK) {
-        status =
-            family->load_forecaster(ctx, dir, &(mz_json_object){ctx, config, name}, options, out);
+        status = load_forecaster(family, dir, &(mz_json_object){ctx, config, name}, options, out);
     }
     mz_free(ctx, name);
     json_decref(config);

@@ -58,6 +58,12 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
 mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load_options *options,
                                  mz_forecaster **out);
 
+/* A fresh forecaster of the family that `config` (a config.json in memory, called `name` in
+ * messages) asks for; options->weights.init and .parameters say how. Errors: those of
+ * mz_zoo_load_forecaster but for files. */
+mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
+                                   const mz_load_options *options, mz_forecaster **out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -19,7 +19,8 @@ typedef struct entry {
 typedef struct recipe {
     mz_context *ctx;
     const char *dir;
-    int64_t d_model, d_ff, n_layers, n_heads, n_kv_heads, n_experts, top_k;
+    int64_t d_model, n_layers, n_heads, n_kv_heads, n_experts;
+    int64_t expert_width, shared_width;
     entry *entries;
     size_t n_entries, capacity;
     mz_weights *routers; /* NULL: the recipe's own values stay */
@@ -68,10 +69,10 @@ static mz_status add_layer(recipe *r, int64_t index) {
     MZ_TRY(add(r, kv, 0, "model.layers.", l, ".self_attn.v_proj.bias"));
     MZ_TRY(add(r, r->n_experts, d, "model.layers.", l, ".ffn_layer.gate.weight"));
     MZ_TRY(add(r, 1, d, "model.layers.", l, ".ffn_layer.shared_expert_gate.weight"));
-    MZ_TRY(add_ffn(r, r->d_ff, l, ".ffn_layer.shared_expert"));
+    MZ_TRY(add_ffn(r, r->shared_width, l, ".ffn_layer.shared_expert"));
     for (int64_t e = 0; e < r->n_experts; e++) {
         (void)snprintf(expert, sizeof expert, ".ffn_layer.experts.%lld", (long long)e);
-        MZ_TRY(add_ffn(r, r->d_ff / r->top_k, l, expert));
+        MZ_TRY(add_ffn(r, r->expert_width, l, expert));
     }
     return MZ_OK;
 }
@@ -80,27 +81,60 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
 }
 
-static mz_status list_tensors(recipe *r, const json_t *config) {
-    const mz_json_object o = {r->ctx, config, r->dir};
-    const json_t *lengths = json_object_get(config, "horizon_lengths");
-    MZ_TRY(mz_json_int(&o, "hidden_size", 2, 1 << 16, &r->d_model));
-    MZ_TRY(mz_json_int(&o, "intermediate_size", 1, 1 << 20, &r->d_ff));
-    MZ_TRY(mz_json_int(&o, "num_hidden_layers", 1, 1024, &r->n_layers));
-    MZ_TRY(mz_json_int(&o, "num_attention_heads", 1, 1024, &r->n_heads));
-    MZ_TRY(mz_json_int(&o, "num_key_value_heads", 1, 1024, &r->n_kv_heads));
-    MZ_TRY(mz_json_int(&o, "num_experts", 1, 1024, &r->n_experts));
-    MZ_TRY(mz_json_int(&o, "num_experts_per_tok", 1, 1024, &r->top_k));
+static mz_status list_time_moe(recipe *r, const mz_json_object *o) {
+    const json_t *lengths = json_object_get(o->object, "horizon_lengths");
+    int64_t top_k = 0;
+    MZ_TRY(mz_json_int(o, "intermediate_size", 1, 1 << 20, &r->shared_width));
+    MZ_TRY(mz_json_int(o, "num_experts_per_tok", 1, 1024, &top_k));
+    r->expert_width = r->shared_width / top_k;
     MZ_TRY(add(r, r->d_model, 1, "model.embed_layer.emb_layer.weight", "", ""));
     MZ_TRY(add(r, r->d_model, 1, "model.embed_layer.gate_layer.weight", "", ""));
-    MZ_TRY(add(r, r->d_model, 0, "model.norm.weight", "", ""));
-    for (int64_t l = 0; l < r->n_layers; l++) {
-        MZ_TRY(add_layer(r, l));
-    }
     for (size_t i = 0; i < json_array_size(lengths); i++) {
         char index[24];
         (void)snprintf(index, sizeof index, "%zu", i);
         MZ_TRY(add(r, json_integer_value(json_array_get(lengths, i)), r->d_model, "lm_heads.",
                    index, ".out_layer.weight"));
+    }
+    return MZ_OK;
+}
+
+static mz_status add_residual_mlp(recipe *r, int64_t d_in, int64_t d_hidden, int64_t d_out,
+                                  const char *prefix) {
+    MZ_TRY(add(r, d_hidden, d_in, prefix, ".gate_proj.weight", ""));
+    MZ_TRY(add(r, d_hidden, d_in, prefix, ".up_proj.weight", ""));
+    MZ_TRY(add(r, d_out, d_hidden, prefix, ".down_proj.weight", ""));
+    return add(r, d_out, d_in, prefix, ".skip_proj.weight", "");
+}
+
+static mz_status list_patch_moe(recipe *r, const mz_json_object *o) {
+    int64_t patch_len = 0;
+    int64_t head_len = 0;
+    int64_t embed_width = 0;
+    int64_t head_width = 0;
+    const int64_t n_levels = (int64_t)json_array_size(json_object_get(o->object, "quantiles"));
+    MZ_TRY(mz_json_int(o, "moe_intermediate_size", 1, 1 << 20, &r->expert_width));
+    MZ_TRY(mz_json_int(o, "shared_expert_intermediate_size", 1, 1 << 20, &r->shared_width));
+    MZ_TRY(mz_json_int(o, "patch_len", 1, 1024, &patch_len));
+    MZ_TRY(mz_json_int(o, "head_len", 1, 4096, &head_len));
+    MZ_TRY(mz_json_int(o, "embed_intermediate_size", 1, 1 << 20, &embed_width));
+    MZ_TRY(mz_json_int(o, "head_intermediate_size", 1, 1 << 20, &head_width));
+    MZ_TRY(add_residual_mlp(r, 2 * patch_len, embed_width, r->d_model, "model.embed"));
+    return add_residual_mlp(r, r->d_model, head_width, head_len * n_levels, "head");
+}
+
+static mz_status list_tensors(recipe *r, const json_t *config) {
+    const mz_json_object o = {r->ctx, config, r->dir};
+    const char *model_type = NULL;
+    MZ_TRY(mz_json_string_or(&o, "model_type", "time_moe", &model_type));
+    MZ_TRY(mz_json_int(&o, "hidden_size", 2, 1 << 16, &r->d_model));
+    MZ_TRY(mz_json_int(&o, "num_hidden_layers", 1, 1024, &r->n_layers));
+    MZ_TRY(mz_json_int(&o, "num_attention_heads", 1, 1024, &r->n_heads));
+    MZ_TRY(mz_json_int(&o, "num_key_value_heads", 1, 1024, &r->n_kv_heads));
+    MZ_TRY(mz_json_int(&o, "num_experts", 1, 1024, &r->n_experts));
+    MZ_TRY((strcmp(model_type, "patch_moe") == 0 ? list_patch_moe : list_time_moe)(r, &o));
+    MZ_TRY(add(r, r->d_model, 0, "model.norm.weight", "", ""));
+    for (int64_t l = 0; l < r->n_layers; l++) {
+        MZ_TRY(add_layer(r, l));
     }
     qsort(r->entries, r->n_entries, sizeof *r->entries, by_name);
     return MZ_OK;

@@ -1,4 +1,4 @@
-/* Making a Time-MoE checkpoint of real size from a recipe instead of storing it
+/* Making a Time-MoE or patch-MoE checkpoint of any size from a recipe instead of storing it
  * (time-moe/README.md, "shape50m"). */
 #ifndef MZ_TESTS_GOLDEN_MADE_CHECKPOINT_H
 #define MZ_TESTS_GOLDEN_MADE_CHECKPOINT_H

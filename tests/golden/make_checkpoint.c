@@ -1,5 +1,6 @@
-/* make_checkpoint RECIPE_DIR OUT_DIR [f32|bf16]: a Time-MoE checkpoint of the sizes of
- * RECIPE_DIR/config.json with made weights, for timing and for goldens of real size. */
+/* make_checkpoint RECIPE_DIR OUT_DIR [f32|bf16]: a Time-MoE or patch-MoE checkpoint of
+ * the sizes of RECIPE_DIR/config.json with made weights, for timing and for goldens of real size.
+ */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,29 +1,34 @@
 #include "core/backend.h"
 #include "core/ops/cpu/cpu_linear.h"
 #include "core/ops/cpu/cpu_rows.h"
+#include "core/ops/cpu/cpu_rows_backward.h"
 #include "core/ops/host_memory.h"
+#include "core/ops/reference/reference_ops.h"
 #include "core/threads.h"
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
     if (op == MZ_OP_ATTENTION) {
         return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->head_dim);
     }
+    if (op == MZ_OP_RMS_NORM) { /* its backward; the op itself takes none */
+        return mz_cpu_rms_norm_backward_scratch(size->n_rows, size->d_in);
+    }
     return mz_cpu_linear_scratch(s, op, size);
 }
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
-    .rms_norm_backward = NULL,
-    .rope_backward = NULL,
-    .softmax_backward = NULL,
-    .gated_activation_backward = NULL,
-    .accumulate = NULL,
-    .gather_rows_backward = NULL,
-    .self_attention = NULL,
-    .self_attention_backward = NULL,
-    .route_backward = NULL,
-    .grouped_linear_backward = NULL,
-    .combine_backward = NULL,
+    .linear_backward = mz_cpu_linear_backward,
+    .rms_norm_backward = mz_cpu_rms_norm_backward,
+    .rope_backward = mz_cpu_rope_backward,
+    .softmax_backward = mz_cpu_softmax_backward,
+    .gated_activation_backward = mz_cpu_gated_activation_backward,
+    .accumulate = mz_cpu_accumulate,
+    .gather_rows_backward = mz_cpu_gather_rows_backward,
+    .self_attention = mz_ref_self_attention,
+    .self_attention_backward = mz_ref_self_attention_backward,
+    .route_backward = mz_cpu_route_backward,
+    .grouped_linear_backward = mz_cpu_grouped_linear_backward,
+    .combine_backward = mz_cpu_combine_backward,
 };
 
 static const mz_backend cpu = {

@@ -42,6 +42,14 @@ mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
 
+/* Backwards: contracts in core/ops_backward.h. */
+mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
+                                 const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
+mz_status mz_cpu_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
+                                         const mz_tensor *d_y, const mz_tensor *x,
+                                         const mz_linear_bank *bank, const mz_routing *routing,
+                                         bool gather);
+
 /* Bytes that the op takes from the arena at most, for any routing, weight type and precision; 0 for
  * ops that are not in this file. Linear in n_rows, the number of threads and the widths. */
 size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);

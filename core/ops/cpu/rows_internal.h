@@ -37,6 +37,12 @@ typedef struct mz_combine_job {
     const mz_routing *routing;
 } mz_combine_job;
 
+/* One row's part in the backward of rms_norm; see core/ops_backward.h. */
+typedef struct mz_rms_norm_gradient {
+    float *x, *weight; /* [n] to add to; NULL: not wanted */
+    const float *y;    /* [n] */
+} mz_rms_norm_gradient;
+
 /* A constant table. n is the number of values in a row. Outputs do not overlap inputs, rope's
  * excepted. */
 typedef struct mz_row_kernels {
@@ -57,6 +63,20 @@ typedef struct mz_row_kernels {
      * `scratch` holds mz_attention_scratch_floats values, 64-byte aligned. */
     void (*attention)(const mz_attention_job *job, int64_t row, int64_t n_rows, int64_t kv_head,
                       float *scratch);
+    /* Sum of a b: f32 lanes, summed in f64. */
+    double (*dot)(const float *a, const float *b, int64_t n);
+    /* y += scale x. */
+    void (*add_scaled)(float *y, float scale, const float *x, int64_t n);
+    /* y += scale exp(x - max), where NaN counts as -inf; max is above -inf. */
+    void (*add_exp)(float *y, float scale, const float *x, float max, int64_t n);
+    /* Backwards of a row; they add to their outputs. */
+    void (*rms_norm_backward)(const mz_rms_norm_gradient *d, const float *x, const float *weight,
+                              int64_t n, float eps);
+    void (*rope_backward)(float *d_x, const float *d_y, const float *cos, const float *sin,
+                          int64_t n_heads, int64_t half_dim);
+    void (*softmax_backward)(float *d_x, const float *d_y, const float *y, int64_t n);
+    void (*silu_mul_backward)(float *d_gate, float *d_up, const float *d_y, const float *gate,
+                              const float *up, int64_t n); /* d_gate or d_up NULL: not wanted */
 } mz_row_kernels;
 
 extern const mz_row_kernels mz_row_kernels_scalar;

@@ -88,6 +88,8 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
 
 #include "core/ops/cpu/attention_kernels.inc"
 
+#include "core/ops/cpu/rows_backward_kernels.inc"
+
 const mz_row_kernels mz_row_kernels_scalar = {
     .rms_norm = rms_norm_row,
     .rope = rope_row,
@@ -98,4 +100,11 @@ const mz_row_kernels mz_row_kernels_scalar = {
     .exp_sum = exp_sum_row,
     .combine = combine_row,
     .attention = attention_rows,
+    .dot = dot_row,
+    .add_scaled = add_scaled_row,
+    .add_exp = add_exp_row,
+    .rms_norm_backward = rms_norm_backward_row,
+    .rope_backward = rope_backward_row,
+    .softmax_backward = softmax_backward_row,
+    .silu_mul_backward = silu_mul_backward_row,
 };

@@ -3,18 +3,18 @@
 #include "core/ops/reference/reference_ops.h"
 
 static const mz_training_ops training = {
-    .linear_backward = NULL,
-    .rms_norm_backward = NULL,
-    .rope_backward = NULL,
-    .softmax_backward = NULL,
-    .gated_activation_backward = NULL,
-    .accumulate = NULL,
-    .gather_rows_backward = NULL,
-    .self_attention = NULL,
-    .self_attention_backward = NULL,
-    .route_backward = NULL,
-    .grouped_linear_backward = NULL,
-    .combine_backward = NULL,
+    .linear_backward = mz_ref_linear_backward,
+    .rms_norm_backward = mz_ref_rms_norm_backward,
+    .rope_backward = mz_ref_rope_backward,
+    .softmax_backward = mz_ref_softmax_backward,
+    .gated_activation_backward = mz_ref_gated_activation_backward,
+    .accumulate = mz_ref_accumulate,
+    .gather_rows_backward = mz_ref_gather_rows_backward,
+    .self_attention = mz_ref_self_attention,
+    .self_attention_backward = mz_ref_self_attention_backward,
+    .route_backward = mz_ref_route_backward,
+    .grouped_linear_backward = mz_ref_grouped_linear_backward,
+    .combine_backward = mz_ref_combine_backward,
 };
 
 static const mz_backend reference = {

@@ -3,11 +3,11 @@
 #include "core/half.h"
 #include "core/ops/reference/reference_ops.h"
 
-static float rounded(float x, mz_precision precision) {
+float mz_ref_rounded(float x, mz_precision precision) {
     return precision == MZ_PRECISION_BF16 ? mz_bf16_to_f32(mz_bf16_from_f32(x)) : x;
 }
 
-static float weight_at(mz_dtype dtype, const void *data, int64_t i) {
+float mz_ref_weight_at(mz_dtype dtype, const void *data, int64_t i) {
     const int bytes = mz_dtype_get(dtype)->block_bytes;
     float w = 0;
     mz_dtype_get(dtype)->to_f32(&w, (const unsigned char *)data + i * bytes, 1);
@@ -20,8 +20,8 @@ static void matrix_vector(float *y, const float *x, mz_dtype dtype, const void *
     for (int64_t o = 0; o < d_out; o++) {
         double sum = 0;
         for (int64_t i = 0; i < d_in; i++) {
-            const float a = rounded(weight_at(dtype, w, o * ld + i), precision);
-            sum += (double)a * (double)rounded(x[i], precision);
+            const float a = mz_ref_rounded(mz_ref_weight_at(dtype, w, o * ld + i), precision);
+            sum += (double)a * (double)mz_ref_rounded(x[i], precision);
         }
         y[o] = (float)sum;
     }

@@ -5,6 +5,13 @@
 #define MZ_CORE_OPS_REFERENCE_REFERENCE_OPS_H
 
 #include "core/ops.h"
+#include "core/ops_backward.h"
+
+/* A factor of a product as the precision has it. */
+float mz_ref_rounded(float x, mz_precision precision);
+
+/* Element i of f32, f16 or bf16 weights. */
+float mz_ref_weight_at(mz_dtype dtype, const void *data, int64_t i);
 
 mz_status mz_ref_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 mz_status mz_ref_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -21,6 +28,11 @@ mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tenso
                           const mz_tensor *v, const mz_rows *rows);
 mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                            const mz_kv_layer *cache, const mz_rows *rows, float scale);
+mz_status mz_ref_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                                const mz_qkv *in, const mz_rows *rows, float scale);
+mz_status mz_ref_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
+                                         const mz_tensor *y, const mz_tensor *log_sums,
+                                         const mz_qkv *in, const mz_rows *rows, float scale);
 mz_status mz_ref_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 mz_status mz_ref_dispatch(mz_stream *s, const mz_routing *routing);
 mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -28,5 +40,37 @@ mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
 mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                          const mz_routing *routing, const mz_tensor *shared_out,
                          const mz_tensor *shared_logit);
+
+/* Backwards: contracts in core/ops_backward.h. */
+
+mz_status mz_ref_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
+                                 const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
+mz_status mz_ref_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
+                                         const mz_tensor *d_y, const mz_tensor *x,
+                                         const mz_linear_bank *bank, const mz_routing *routing,
+                                         bool gather);
+
+/* *sum += value, rounded once. */
+void mz_ref_add_to(float *sum, double value);
+
+mz_status mz_ref_rms_norm_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
+                                   const mz_tensor *d_y, const mz_tensor *x,
+                                   const mz_tensor *weight, float eps);
+mz_status mz_ref_rope_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                               const mz_rope_table *table, const mz_rows *rows);
+mz_status mz_ref_softmax_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                  const mz_tensor *y);
+mz_status mz_ref_gated_activation_backward(mz_stream *s, const mz_gated_gradient *d,
+                                           const mz_tensor *d_y, const mz_tensor *gate,
+                                           const mz_tensor *up, mz_activation activation);
+mz_status mz_ref_accumulate(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
+mz_status mz_ref_gather_rows_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
+                                      const int32_t *rows);
+mz_status mz_ref_route_backward(mz_stream *s, const mz_tensor *d_logits,
+                                const mz_tensor *d_gate_weights, const mz_router *router,
+                                const mz_routing *routing);
+mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
+                                  const mz_tensor *expert_out, const mz_routing *routing,
+                                  const mz_tensor *shared_out, const mz_tensor *shared_logit);
 
 #endif

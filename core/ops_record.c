@@ -1,0 +1,463 @@
+#include "core/ops_record.h"
+
+#include "core/backend.h"
+#include "core/tape_internal.h"
+
+/* ---- what is common to all backwards ---- */
+
+static bool present(const mz_tensor *t) {
+    return t->n_dims > 0;
+}
+
+static double begin(const mz_stream *s) {
+    return s->profile != NULL ? mz_now_s() : 0;
+}
+
+static mz_status end(mz_stream *s, mz_op_id op, double start, double flops, mz_status status) {
+    if (s->profile != NULL) {
+        s->profile->ops[op].n_calls++;
+        s->profile->ops[op].seconds += mz_now_s() - start;
+        s->profile->ops[op].flops += flops;
+    }
+    return status;
+}
+
+static mz_status lacks(mz_stream *s, mz_op_id op) {
+    return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s",
+                   s->backend->name, mz_op_name(op));
+}
+
+/* ---- linear ---- */
+
+typedef struct linear_args {
+    mz_tensor y, x;
+    mz_linear w;
+} linear_args;
+
+static mz_status linear_backward(mz_stream *s, const void *args) {
+    const linear_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->linear_backward == NULL) {
+        return lacks(s, MZ_OP_LINEAR_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const mz_linear_gradient d_w = {.weight = mz_tape_gradient(s, &a->w.weight),
+                                    .bias = mz_tape_gradient(s, &a->w.bias)};
+    const double product = 2.0 * (double)mz_tensor_n_elements(&a->w.weight) * (double)a->x.shape[0];
+    const double start = begin(s);
+    return end(s, MZ_OP_LINEAR_BACKWARD, start,
+               product * ((present(&d_x) ? 1 : 0) + (present(&d_w.weight) ? 1 : 0)),
+               ops->linear_backward(s, &d_w, &d_x, &d_y, &a->x, &a->w));
+}
+
+mz_status mz_record_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                           const mz_linear *w) {
+    const linear_args args = {.y = *y, .x = *x, .w = *w};
+    const mz_tensor *inputs[] = {x, &w->weight, &w->bias};
+    if (!mz_tape_needs(s, inputs, 3)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, linear_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- rms_norm ---- */
+
+typedef struct rms_norm_args {
+    mz_tensor y, x, weight;
+    float eps;
+} rms_norm_args;
+
+static mz_status rms_norm_backward(mz_stream *s, const void *args) {
+    const rms_norm_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->rms_norm_backward == NULL) {
+        return lacks(s, MZ_OP_RMS_NORM_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const mz_tensor d_weight = mz_tape_gradient(s, &a->weight);
+    const double start = begin(s);
+    return end(s, MZ_OP_RMS_NORM_BACKWARD, start, 8.0 * (double)mz_tensor_n_elements(&a->x),
+               ops->rms_norm_backward(s, &d_x, &d_weight, &d_y, &a->x, &a->weight, a->eps));
+}
+
+mz_status mz_record_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                             const mz_tensor *weight, float eps) {
+    const rms_norm_args args = {.y = *y, .x = *x, .weight = *weight, .eps = eps};
+    const mz_tensor *inputs[] = {x, weight};
+    if (!mz_tape_needs(s, inputs, 2)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, rms_norm_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- rope ---- */
+
+typedef struct rope_args {
+    mz_tensor y, x;
+    mz_rope_table table;
+    mz_rows rows;
+} rope_args;
+
+static mz_status rope_backward(mz_stream *s, const void *args) {
+    const rope_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->rope_backward == NULL) {
+        return lacks(s, MZ_OP_ROPE_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const double start = begin(s);
+    return end(s, MZ_OP_ROPE_BACKWARD, start, 4.0 * (double)mz_tensor_n_elements(&a->x),
+               ops->rope_backward(s, &d_x, &d_y, &a->table, &a->rows));
+}
+
+mz_status mz_record_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                         const mz_rope_table *table, const mz_rows *rows) {
+    const rope_args args = {.y = *y, .x = *x, .table = *table, .rows = *rows};
+    if (!mz_tape_needs(s, &x, 1)) {
+        return MZ_OK;
+    }
+    if (x->data == y->data) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG, "rope: in place, which a tape cannot undo");
+    }
+    return mz_tape_record(s, rope_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- softmax ---- */
+
+typedef struct softmax_args {
+    mz_tensor y, x;
+} softmax_args;
+
+static mz_status softmax_backward(mz_stream *s, const void *args) {
+    const softmax_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->softmax_backward == NULL) {
+        return lacks(s, MZ_OP_SOFTMAX_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const double start = begin(s);
+    return end(s, MZ_OP_SOFTMAX_BACKWARD, start, 4.0 * (double)mz_tensor_n_elements(&a->x),
+               ops->softmax_backward(s, &d_x, &d_y, &a->y));
+}
+
+mz_status mz_record_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
+    const softmax_args args = {.y = *y, .x = *x};
+    if (!mz_tape_needs(s, &x, 1)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, softmax_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- gated activation ---- */
+
+typedef struct gated_args {
+    mz_tensor y, gate, up;
+    mz_activation activation;
+} gated_args;
+
+static mz_status gated_activation_backward(mz_stream *s, const void *args) {
+    const gated_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->gated_activation_backward == NULL) {
+        return lacks(s, MZ_OP_GATED_ACTIVATION_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_gated_gradient d = {.gate = mz_tape_gradient(s, &a->gate),
+                                 .up = mz_tape_gradient(s, &a->up)};
+    const double start = begin(s);
+    return end(s, MZ_OP_GATED_ACTIVATION_BACKWARD, start,
+               10.0 * (double)mz_tensor_n_elements(&a->y),
+               ops->gated_activation_backward(s, &d, &d_y, &a->gate, &a->up, a->activation));
+}
+
+mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
+                                     const mz_tensor *up, mz_activation activation) {
+    const gated_args args = {.y = *y, .gate = *gate, .up = *up, .activation = activation};
+    const mz_tensor *inputs[] = {gate, up};
+    if (!mz_tape_needs(s, inputs, 2)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, gated_activation_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- add ---- */
+
+typedef struct add_args {
+    mz_tensor y, a, b;
+} add_args;
+
+static mz_status add_backward(mz_stream *s, const void *args) {
+    const add_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->accumulate == NULL) {
+        return lacks(s, MZ_OP_ACCUMULATE);
+    }
+    const mz_tensor *terms[] = {&a->a, &a->b};
+    for (int i = 0; i < 2 && present(&d_y); i++) {
+        const mz_tensor d_x = mz_tape_gradient(s, terms[i]);
+        const double start = begin(s);
+        if (present(&d_x)) {
+            MZ_TRY(end(s, MZ_OP_ACCUMULATE, start, (double)mz_tensor_n_elements(&d_x),
+                       ops->accumulate(s, &d_x, &d_y, 1.0f)));
+        }
+    }
+    return MZ_OK;
+}
+
+mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
+    const add_args args = {.y = *y, .a = *a, .b = *b};
+    const mz_tensor *inputs[] = {a, b};
+    if (!mz_tape_needs(s, inputs, 2)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, add_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- gather_rows ---- */
+
+typedef struct gather_args {
+    mz_tensor y, x;
+    const int32_t *rows;
+} gather_args;
+
+static mz_status gather_rows_backward(mz_stream *s, const void *args) {
+    const gather_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->gather_rows_backward == NULL) {
+        return lacks(s, MZ_OP_GATHER_ROWS_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const double start = begin(s);
+    return end(s, MZ_OP_GATHER_ROWS_BACKWARD, start, (double)mz_tensor_n_elements(&a->y),
+               ops->gather_rows_backward(s, &d_x, &d_y, a->rows));
+}
+
+mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const int32_t *rows) {
+    const gather_args args = {.y = *y, .x = *x, .rows = rows};
+    if (!mz_tape_needs(s, &x, 1)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, gather_rows_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- self_attention ---- */
+
+typedef struct attention_args {
+    mz_tensor y, log_sums;
+    mz_qkv in;
+    mz_rows rows;
+    float scale;
+} attention_args;
+
+/* Multiplications and additions of the forward's two products: each row meets the rows of its
+ * sequence up to itself. */
+static double attention_flops(const mz_rows *rows, int64_t width) {
+    double n_keys = 0;
+    int64_t first = 0;
+    for (int64_t i = 0; i < rows->n_rows; i++) {
+        first = rows->sequence[i] != rows->sequence[first] ? i : first;
+        n_keys += (double)(i - first + 1);
+    }
+    return 4.0 * n_keys * (double)width;
+}
+
+static mz_status self_attention_backward(mz_stream *s, const void *args) {
+    const attention_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->self_attention_backward == NULL) {
+        return lacks(s, MZ_OP_SELF_ATTENTION_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_qkv d = {.q = mz_tape_gradient(s, &a->in.q),
+                      .k = mz_tape_gradient(s, &a->in.k),
+                      .v = mz_tape_gradient(s, &a->in.v),
+                      .head_dim = a->in.head_dim};
+    const double start = begin(s);
+    const double flops = s->profile != NULL ? 2.5 * attention_flops(&a->rows, a->in.q.shape[1]) : 0;
+    return end(
+        s, MZ_OP_SELF_ATTENTION_BACKWARD, start, flops,
+        ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+}
+
+mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
+                                   const mz_qkv *in, const mz_rows *rows, float scale) {
+    const attention_args args = {
+        .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .scale = scale};
+    const mz_tensor *inputs[] = {&in->q, &in->k, &in->v};
+    if (!mz_tape_needs(s, inputs, 3)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, self_attention_backward, &args, sizeof args, &y, 1);
+}
+
+/* ---- mixture of experts ---- */
+
+static mz_tensor gate_weights_of(const mz_routing *routing) {
+    return mz_tensor_2d(MZ_DTYPE_F32, routing->n_tokens, routing->top_k, routing->gate_weights);
+}
+
+typedef struct route_args {
+    mz_router router;
+    mz_routing routing;
+} route_args;
+
+static mz_status route_backward(mz_stream *s, const void *args) {
+    const route_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor weights = gate_weights_of(&a->routing);
+    const mz_tensor d_weights = mz_tape_gradient_if_any(s, &weights);
+    if (ops->route_backward == NULL) {
+        return lacks(s, MZ_OP_ROUTE_BACKWARD);
+    }
+    if (!present(&d_weights)) {
+        return MZ_OK;
+    }
+    const mz_tensor d_logits = mz_tape_gradient(s, &a->routing.logits);
+    const double start = begin(s);
+    return end(s, MZ_OP_ROUTE_BACKWARD, start, 0,
+               ops->route_backward(s, &d_logits, &d_weights, &a->router, &a->routing));
+}
+
+mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routing *routing) {
+    const route_args args = {.router = *router, .routing = *routing};
+    const mz_tensor *logits = &routing->logits;
+    const mz_tensor weights = gate_weights_of(routing);
+    const mz_tensor *outputs[] = {&weights};
+    if (!mz_tape_needs(s, &logits, 1)) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, route_backward, &args, sizeof args, outputs, 1);
+}
+
+typedef struct grouped_args {
+    mz_tensor y, x;
+    mz_linear_bank bank;
+    mz_routing routing;
+    bool gather;
+} grouped_args;
+
+/* Where the gradient of each expert's matrix is: all of a bank have one, or none. */
+static mz_status bank_gradients(mz_stream *s, const mz_linear_bank *bank, float *const **out) {
+    *out = NULL;
+    if (!mz_tape_needs_data(s, bank->data[0])) {
+        return MZ_OK;
+    }
+    void *memory = NULL;
+    MZ_TRY(mz_stream_take_bytes(s, (size_t)bank->n_experts * sizeof(float *), "expert gradients",
+                                &memory));
+    float **gradients = memory;
+    for (int64_t e = 0; e < bank->n_experts; e++) {
+        gradients[e] = mz_tape_gradient_data(s, bank->data[e]);
+    }
+    *out = gradients;
+    return MZ_OK;
+}
+
+static mz_status grouped_linear_backward(mz_stream *s, const void *args) {
+    const grouped_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const size_t mark = mz_arena_mark(&s->arena);
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    float *const *d_w = NULL;
+    if (ops->grouped_linear_backward == NULL) {
+        return lacks(s, MZ_OP_GROUPED_LINEAR_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    MZ_TRY(bank_gradients(s, &a->bank, &d_w));
+    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
+    const double product =
+        2.0 * (double)a->bank.d_in * (double)a->bank.d_out * (double)a->y.shape[0];
+    const double start = begin(s);
+    MZ_TRY(end(
+        s, MZ_OP_GROUPED_LINEAR_BACKWARD, start,
+        product * ((present(&d_x) ? 1 : 0) + (d_w != NULL ? 1 : 0)),
+        ops->grouped_linear_backward(s, d_w, &d_x, &d_y, &a->x, &a->bank, &a->routing, a->gather)));
+    mz_arena_release(&s->arena, mark);
+    return MZ_OK;
+}
+
+mz_status mz_record_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                   const mz_linear_bank *bank, const mz_routing *routing,
+                                   bool gather) {
+    const grouped_args args = {
+        .y = *y, .x = *x, .bank = *bank, .routing = *routing, .gather = gather};
+    if (!mz_tape_needs(s, &x, 1) && !mz_tape_needs_data(s, bank->data[0])) {
+        return MZ_OK;
+    }
+    return mz_tape_record(s, grouped_linear_backward, &args, sizeof args, &y, 1);
+}
+
+typedef struct combine_args {
+    mz_tensor y, expert_out;
+    mz_routing routing;
+    mz_tensor shared_out, shared_logit; /* absent without a shared expert */
+} combine_args;
+
+static mz_status combine_backward(mz_stream *s, const void *args) {
+    const combine_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor weights = gate_weights_of(&a->routing);
+    const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
+    if (ops->combine_backward == NULL) {
+        return lacks(s, MZ_OP_COMBINE_BACKWARD);
+    }
+    if (!present(&d_y)) {
+        return MZ_OK;
+    }
+    const mz_combine_gradient d = {.expert_out = mz_tape_gradient(s, &a->expert_out),
+                                   .gate_weights = mz_tape_gradient(s, &weights),
+                                   .shared_out = mz_tape_gradient(s, &a->shared_out),
+                                   .shared_logit = mz_tape_gradient(s, &a->shared_logit)};
+    const bool shared = present(&a->shared_out);
+    const double start = begin(s);
+    return end(s, MZ_OP_COMBINE_BACKWARD, start, 4.0 * (double)mz_tensor_n_elements(&a->expert_out),
+               ops->combine_backward(s, &d, &d_y, &a->expert_out, &a->routing,
+                                     shared ? &a->shared_out : NULL,
+                                     shared ? &a->shared_logit : NULL));
+}
+
+mz_status mz_record_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
+                            const mz_routing *routing, const mz_tensor *shared_out,
+                            const mz_tensor *shared_logit) {
+    const mz_tensor weights = gate_weights_of(routing);
+    const mz_tensor *inputs[] = {expert_out, &weights, shared_out, shared_logit};
+    if (!mz_tape_needs(s, inputs, 4)) {
+        return MZ_OK;
+    }
+    combine_args args = {.y = *y, .expert_out = *expert_out, .routing = *routing};
+    if (shared_out != NULL) {
+        args.shared_out = *shared_out;
+        args.shared_logit = *shared_logit;
+    }
+    return mz_tape_record(s, combine_backward, &args, sizeof args, &y, 1);
+}
