@@ -83,6 +83,7 @@ static mz_status read_model(reader *in, const mz_json_object *top) {
     static const mz_recipe_field init_fields[] = {
         {"config", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, true},
         {"seed", MZ_RECIPE_INT, AT(mz_train_model, seed), 0, 0, MZ_RECIPE_MAX_INT, NULL, false},
+        {"deviation", MZ_RECIPE_NUMBER, AT(mz_train_model, deviation), 0, 0, 1e3, NULL, false},
     };
     mz_train_model *m = &in->r->model;
     mz_recipe_section model;
@@ -185,7 +186,8 @@ static mz_status read_data(reader *in, const mz_json_object *top) {
 
 static mz_status read_loss(reader *in, const mz_json_object *top) {
     static const mz_recipe_field fields[] = {
-        {"kind", MZ_RECIPE_CHOICE, AT(mz_train_loss, kind), 0, 0, 0, "huber|pinball", false},
+        {"kind", MZ_RECIPE_CHOICE, AT(mz_train_loss, kind), 0, 0, 0, "auto|huber|pinball", false},
+        {"row_power", MZ_RECIPE_NUMBER, AT(mz_train_loss, row_power), 0, 0, 1, NULL, false},
         {"delta", MZ_RECIPE_NUMBER, AT(mz_train_loss, delta), 2, 1e-6, 1e6, NULL, false},
         {"balance", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, false},
         {"router_z", MZ_RECIPE_NUMBER, AT(mz_train_loss, router_z), 0, 0, 1e3, NULL, false},
@@ -326,7 +328,7 @@ static mz_status read_intervals(reader *in, const mz_json_object *top) {
     static const mz_recipe_field evaluation_fields[] = {
         {"every_steps", MZ_RECIPE_INT, AT(mz_train_recipe, evaluation_every), 0, 0, MAX_STEPS, NULL,
          false},
-        {"examples", MZ_RECIPE_INT, AT(mz_train_recipe, evaluation_examples), 256, 1, 1 << 24, NULL,
+        {"examples", MZ_RECIPE_INT, AT(mz_train_recipe, evaluation_examples), 256, 0, 1 << 24, NULL,
          false},
     };
     static const mz_recipe_field checkpoint_fields[] = {

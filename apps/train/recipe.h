@@ -26,6 +26,7 @@ typedef enum mz_train_job { MZ_TRAIN_FORECAST = 0 } mz_train_job;
 typedef struct mz_train_model {
     const json_t *config;   /* config.json of the family; NULL: a checkpoint */
     int64_t seed;           /* of the first weights, LoRA's too */
+    double deviation;       /* of the first matrices; 0: 1 / sqrt(d_in) */
     const char *checkpoint; /* folder; NULL: a fresh model */
     bool has_lora;
     int64_t lora_rank;
@@ -75,10 +76,15 @@ typedef struct mz_train_data {
     mz_train_augment augment;
 } mz_train_data;
 
-typedef enum mz_train_loss_kind { MZ_TRAIN_HUBER = 0, MZ_TRAIN_PINBALL } mz_train_loss_kind;
+typedef enum mz_train_loss_kind {
+    MZ_TRAIN_LOSS_AUTO = 0, /* pinball for heads with quantile levels, huber for others */
+    MZ_TRAIN_HUBER,
+    MZ_TRAIN_PINBALL
+} mz_train_loss_kind;
 
 typedef struct mz_train_loss {
     mz_train_loss_kind kind;
+    double row_power;      /* 0: each scored point counts alike; 1: each window */
     double delta;          /* of huber: where the square becomes a line */
     double balance_factor; /* of the loss that balances experts; 0: none */
     bool balance_per_layer;
@@ -99,10 +105,10 @@ typedef struct mz_train_recipe {
     int64_t accumulate;                 /* micro-batches of a step */
     mz_train_dtype precision;           /* of the products */
     bool recompute;                     /* activations are computed twice, not kept */
-    int64_t evaluation_every;           /* steps; 0: never */
-    int64_t evaluation_examples;
-    int64_t checkpoint_every;  /* steps; 0: not by steps */
-    double checkpoint_every_s; /* seconds; 0: not by time */
+    int64_t evaluation_every;           /* steps; 0: only at the end */
+    int64_t evaluation_examples;        /* 0: no evaluation */
+    int64_t checkpoint_every;           /* steps; 0: not by steps */
+    double checkpoint_every_s;          /* seconds; 0: not by time */
     int64_t checkpoint_keep;
     mz_train_dtype save_dtype;
     const char *output; /* folder; NULL: not in the recipe */

@@ -166,8 +166,7 @@ static bool is_due(int64_t step, int64_t interval) {
 static mz_status after_step(trainer *r) {
     const mz_train_recipe *recipe = r->recipe;
     const bool is_last = r->step == recipe->schedule.total_steps;
-    const bool evaluates = r->t->evaluate != NULL && recipe->evaluation_every > 0;
-    if (evaluates && (is_last || is_due(r->step, recipe->evaluation_every))) {
+    if (r->t->evaluate != NULL && (is_last || is_due(r->step, recipe->evaluation_every))) {
         MZ_TRY(evaluate(r));
     }
     const bool time_is_up =

@@ -36,7 +36,7 @@ static void the_defaults_are_those_of_the_manual(void **state) {
     assert_int_equal(r.data.context, 2048);
     assert_int_equal(r.data.horizon, 64);
     assert_true(r.data.augment.mix == 0.2 && r.data.augment.reverse == 0.02);
-    assert_int_equal(r.loss.kind, MZ_TRAIN_HUBER);
+    assert_int_equal(r.loss.kind, MZ_TRAIN_LOSS_AUTO);
     assert_true(r.loss.delta == 2 && r.loss.balance_factor == 0.02 && r.loss.balance_per_layer);
     assert_true(r.optimizer.beta1 == 0.9 && r.optimizer.beta2 == 0.95 && r.optimizer.eps == 1e-8);
     assert_true(r.optimizer.weight_decay == 0.1 && r.optimizer.clip_norm == 1);
