@@ -359,6 +359,39 @@ static void test_finite_differences(void **state) {
     mz_arena_release(&s->arena, mark);
 }
 
+/* NaN in one sequence reaches neither results nor gradients of the others, nor changes their bits.
+ */
+static void test_sequences_are_apart(void **state) {
+    mz_op_streams *streams = *state;
+    const attention_case c = ragged();
+    static attention_data a;
+    for (int i = 0; i < streams->n_cpu; i++) {
+        mz_stream *s = &streams->cpu[i];
+        const size_t mark = mz_arena_mark(&s->arena);
+        make_data(s, &c, &a);
+        forward(s, &a);
+        backward(s, &a);
+        const mz_tensor clean[] = {a.y, a.log_sums, a.d_fused};
+        make_data(s, &c, &a);
+        const int64_t begin = c.lengths[0];
+        const int64_t end = begin + c.lengths[1];
+        for (int64_t t = begin; t < end; t++) {
+            memset(mz_tensor_f32(&a.fused, t), 0xff, (size_t)fused_width(&c) * sizeof(float));
+        }
+        forward(s, &a);
+        backward(s, &a);
+        assert_true(isnan(mz_tensor_f32(&a.y, begin)[0]));
+        const mz_tensor poisoned[] = {a.y, a.log_sums, a.d_fused};
+        for (int64_t t = 0; t < n_rows(&c); t++) {
+            for (int k = 0; k < 3 && (t < begin || t >= end); k++) {
+                assert_memory_equal(mz_tensor_f32(&poisoned[k], t), mz_tensor_f32(&clean[k], t),
+                                    (size_t)clean[k].shape[1] * sizeof(float));
+            }
+        }
+        mz_arena_release(&s->arena, mark);
+    }
+}
+
 static void expect_error(mz_stream *s, const attention_data *a, mz_status status,
                          const char *message) {
     assert_int_equal(mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, a->scale),
@@ -478,6 +511,7 @@ int main(void) {
         cmocka_unit_test(test_long_sequence),
         cmocka_unit_test(test_absent_gradients),
         cmocka_unit_test(test_magnitudes),
+        cmocka_unit_test(test_sequences_are_apart),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_wide_heads),
         cmocka_unit_test(test_scratch),
