@@ -5,6 +5,7 @@
 
 #include "apps/commands.h"
 #include "apps/train/recipe.h"
+#include "apps/train/train_dry_run.h"
 #include "apps/train/train_job.h"
 #include "apps/train/trainer.h"
 
@@ -80,14 +81,19 @@ static mz_status check_output(job *j) {
                        "%s: output is missing, and so is --output DIR", j->recipe.path);
     }
     /* Said before the data is read; the trainer looks again when it holds the folder. */
-    return mz_trainer_check_folder(&j->ctx, j->output, j->request.resume || j->request.dry_run);
+    return mz_trainer_check_folder(&j->ctx, j->output, j->request.resume);
 }
 
 static mz_status work(job *j) {
     const request *r = &j->request;
     MZ_TRY(mz_train_recipe_load(&j->ctx, r->path, r->sets.items, r->sets.n, &j->recipe));
-    MZ_TRY(check_output(j));
+    if (!r->dry_run) {
+        MZ_TRY(check_output(j));
+    }
     MZ_TRY(mz_train_job_create(&j->ctx, &j->recipe, &j->trainable));
+    if (r->dry_run) {
+        return mz_train_dry_run(&j->ctx, &j->recipe, j->trainable, r->json, stdout);
+    }
     const mz_trainer_config config = {.recipe = &j->recipe,
                                       .output = j->output,
                                       .resume = r->resume,
@@ -151,9 +157,9 @@ static int run(int argc, char **argv) {
     }
     if (work(&j) != MZ_OK) {
         exit_code = mz_cli_fail(&mz_command_train, &j.ctx.error);
-    } else if (j.request.json) {
+    } else if (j.request.json && !j.request.dry_run) {
         print_json(&j);
-    } else {
+    } else if (!j.request.dry_run) {
         print_report(&j);
     }
     close_job(&j);

@@ -122,6 +122,11 @@ bool mz_plot_panel_is_empty(const mz_plot_panel *panel) {
             return false;
         }
     }
+    for (int i = 0; i < panel->n_baselines; i++) {
+        if (has_finite(panel->baselines[i].values, panel->horizon)) {
+            return false;
+        }
+    }
     return true;
 }
 

@@ -152,9 +152,9 @@ static void finish_curve(const history *h, curve *c) {
     }
 }
 
-/* An exponential average over a fiftieth of the picture, unbiased at its beginning. */
+/* An exponential average over a twentieth of the picture, unbiased at its beginning. */
 static mz_status smooth(history *h) {
-    const double decay = h->n_points > 50 ? 1 - 50 / (double)h->n_points : 0;
+    const double decay = h->n_points > 20 ? 1 - 20 / (double)h->n_points : 0;
     double sum = 0;
     double weight = 0;
     for (int64_t i = 0; i < h->n_points; i++) {
