@@ -196,15 +196,15 @@ static int set_value(const parser *p, const mz_option *o, const char *value) {
     if (o->kind == MZ_OPTION_INT) {
         return set_int(p, o, value);
     }
-    if (o->kind == MZ_OPTION_STRING) {
+    if (o->kind == MZ_OPTION_STRING || o->kind == MZ_OPTION_LIST) {
         if (value[0] == '\0') {
             return mz_cli_usage_error(p->command, "--%s: the value is empty", o->name);
         }
+        if (o->kind == MZ_OPTION_LIST) {
+            return add_item(p, o, value);
+        }
         *(const char **)o->target = value;
         return MZ_EXIT_OK;
-    }
-    if (o->kind == MZ_OPTION_LIST) {
-        return add_item(p, o, value);
     }
     if (!parse_choice(o, value, o->target)) {
         return mz_cli_usage_error(p->command, "--%s: \"%s\" is not one of %s", o->name, value,

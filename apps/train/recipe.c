@@ -57,6 +57,7 @@ static mz_status read_lora(const mz_json_object *model, mz_train_model *m) {
         {"rank", MZ_RECIPE_INT, AT(mz_train_model, lora_rank), 8, 1, 4096, NULL, false},
         {"alpha", MZ_RECIPE_NUMBER, AT(mz_train_model, lora_alpha), 16, 1e-6, 1e6, NULL, false},
         {"rslora", MZ_RECIPE_BOOL, AT(mz_train_model, lora_rslora), 0, 0, 0, NULL, false},
+        {"seed", MZ_RECIPE_INT, AT(mz_train_model, seed), 0, 0, MZ_RECIPE_MAX_INT, NULL, false},
         {"targets", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, true},
     };
     mz_recipe_section lora;
@@ -78,7 +79,6 @@ static mz_status read_model(reader *in, const mz_json_object *top) {
         {"init", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, false},
         {"checkpoint", MZ_RECIPE_TEXT, AT(mz_train_model, checkpoint), 0, 0, 0, NULL, false},
         {"lora", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, false},
-        {"seed", MZ_RECIPE_INT, AT(mz_train_model, seed), 0, 0, MZ_RECIPE_MAX_INT, NULL, false},
     };
     static const mz_recipe_field init_fields[] = {
         {"config", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, true},

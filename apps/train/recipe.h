@@ -25,7 +25,7 @@ typedef enum mz_train_job { MZ_TRAIN_FORECAST = 0 } mz_train_job;
  * it. */
 typedef struct mz_train_model {
     const json_t *config;   /* config.json of the family; NULL: a checkpoint */
-    int64_t seed;           /* of the first weights, LoRA's too */
+    int64_t seed;           /* of the first weights, or of LoRA's */
     double deviation;       /* of the first matrices; 0: 1 / sqrt(d_in) */
     const char *checkpoint; /* folder; NULL: a fresh model */
     bool has_lora;

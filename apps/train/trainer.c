@@ -82,10 +82,14 @@ static mz_status check_loss(trainer *r, const mz_train_report *report) {
         part = isfinite(report->part[i]) ? "" : report->part_name[i];
     }
     const char *weight = find_bad(r->t->parameters, false);
-    return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "step %" PRId64 ": the loss is %g%s%s; %s%s%s",
-                   r->step + 1, report->loss, part[0] != '\0' ? ", its part " : "", part,
-                   weight != NULL ? "values of " : "all weights are finite",
-                   weight != NULL ? weight : "", weight != NULL ? " are not finite" : "");
+    const char *gradient = weight == NULL ? find_bad(r->t->parameters, true) : NULL;
+    const char *tensor = weight != NULL ? weight : gradient;
+    const char *what = weight != NULL     ? "; the first weight that is not finite is "
+                       : gradient != NULL ? "; the first gradient that is not finite is of "
+                                          : "";
+    return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "step %" PRId64 ": the loss is %s%s%s%s%s",
+                   r->step + 1, isnan(report->loss) ? "NaN" : "infinite",
+                   part[0] != '\0' ? ", its part " : "", part, what, tensor != NULL ? tensor : "");
 }
 
 static mz_status add_gradients(trainer *r, mz_train_report *sum) {

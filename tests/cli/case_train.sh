@@ -31,7 +31,7 @@ out_has '^step +2 micro-batches: .* GFLOP$'
 out_has '^memory +.* weights and gradients, '
 out_has '^time +.* for 12 steps$'
 absent fresh
-ok train recipes/tiny.json --dry-run --json --set batch.accumulate=1
+ok train recipes/tiny.json --dry-run --json --set loss.kind=huber --set batch.accumulate=1
 json out total_steps 12
 json out sources.0.series 3
 json out groups.0.pattern '*norm*'

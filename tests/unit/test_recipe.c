@@ -54,7 +54,7 @@ static void the_defaults_are_those_of_the_manual(void **state) {
 static void everything_is_read(void **state) {
     static const char text[] =
         "{\"job\": \"forecast\","
-        " \"model\": {\"checkpoint\": \"base\", \"seed\": 5, \"lora\": {\"rank\": 4, \"alpha\": 8,"
+        " \"model\": {\"checkpoint\": \"base\", \"lora\": {\"seed\": 5, \"rank\": 4, \"alpha\": 8,"
         "   \"targets\": [\"*q_proj*\", \"*v_proj*\"], \"rslora\": true}},"
         " \"data\": {\"sources\": [{\"kind\": \"csv\", \"path\": \"a.csv\", \"weight\": 3,"
         "   \"columns\": \"x,y\"}, {\"kind\": \"time-moe\", \"path\": \"/b\"}], \"context\": 96,"
@@ -82,7 +82,7 @@ static void everything_is_read(void **state) {
     (void)snprintf(expected, sizeof expected, "%s/out", f.dir);
     assert_string_equal(r.output, expected);
     assert_true(r.model.has_lora && r.model.lora_rslora && r.model.lora_alpha == 8);
-    assert_int_equal(r.model.lora_rank, 4);
+    assert_true(r.model.lora_rank == 4 && r.model.seed == 5);
     assert_int_equal(r.model.n_lora_targets, 2);
     assert_string_equal(r.model.lora_targets[1], "*v_proj*");
     assert_string_equal(r.data.sources[0].columns, "x,y");

@@ -82,6 +82,7 @@ static mz_status gradients(void *self, int64_t step, int micro, int n_micro,
     }
     const uint64_t set = (uint64_t)step * 100 + (uint64_t)micro;
     const double loss = squares(m, set, 1.0 / n_micro, m->gradients);
+    m->gradients[0] = step == m->nan_at ? (float)NAN : m->gradients[0];
     fill_report(step == m->nan_at ? (double)NAN : loss, report);
     if (step == m->bad_gradient_at) {
         m->gradients[N_INPUTS] = INFINITY;
@@ -371,7 +372,9 @@ static void what_is_not_finite_stops(void **state) {
     open_stage(&s, *state, NULL, 0);
     s.model.nan_at = 20;
     assert_int_equal(train(&s, false, false, &summary), MZ_ERR_FORMAT);
-    assert_non_null(strstr(s.ctx->error.message, "step 21: the loss is nan, its part squares"));
+    assert_non_null(strstr(s.ctx->error.message,
+                           "step 21: the loss is NaN, its part squares; the "
+                           "first gradient that is not finite is of line.weight"));
     assert_true(exists(&s, "checkpoints/step-00000016"));
     assert_false(exists(&s, "checkpoints/step-00000020"));
     assert_false(exists(&s, "model.safetensors"));
