@@ -421,7 +421,7 @@ static void test_rms_norm_scratch(void **state) {
         mz_stream s;
         mz_assert_ok(&ctx, mz_context_init(&ctx, &(mz_context_options){.n_threads = 2}));
         mz_stream_open_measure(&ctx, mz_backend_cpu(), &s);
-        const size_t bytes = s.backend->scratch_bytes(&s, MZ_OP_RMS_NORM, &size);
+        const size_t bytes = s.backend->scratch_bytes(&s, MZ_OP_RMS_NORM_BACKWARD, &size);
         mz_stream_close(&s);
         mz_assert_ok(&ctx, mz_stream_open(&ctx, mz_backend_cpu(), bytes - (size_t)lacking, &s));
         const mz_status status = mz_cpu_rms_norm_backward(&s, &d_x, &d_w, &d_y, &x, &w, eps);
