@@ -164,7 +164,8 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     return s->tape != NULL ? mz_record_gated_activation(s, y, gate, up, activation) : MZ_OK;
 }
 
-mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
+mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                    float scale) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = y->shape[1]};
     MZ_TRY(check(s, "add", "y", y, size.n_rows, size.d_in));
     MZ_TRY(check(s, "add", "a", a, size.n_rows, size.d_in));
@@ -174,9 +175,9 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->add(s, y, a, b);
-    MZ_TRY(charge(s, MZ_OP_ADD, start, (double)size.n_rows * (double)size.d_in, status));
-    return s->tape != NULL ? mz_record_add(s, y, a, b) : MZ_OK;
+    status = s->backend->add(s, y, a, b, scale);
+    MZ_TRY(charge(s, MZ_OP_ADD, start, 2.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_add(s, y, a, b, scale) : MZ_OK;
 }
 
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,

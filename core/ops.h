@@ -176,8 +176,9 @@ mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                  const mz_tensor *up, mz_activation activation);
 
-/* y = a + b. */
-mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+/* y = a + scale * b; with scale 1 the bits of a + b. */
+mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                    float scale);
 
 /* y[i] = x[rows[i]].
  *   rows  [n] i32, backend memory

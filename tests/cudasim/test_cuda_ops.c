@@ -140,10 +140,13 @@ static void gated_activation_and_add(void **state) {
                                                     MZ_ACTIVATION_SILU));
         mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.device, &gated.device, &a.device, &b.device,
                                                     MZ_ACTIVATION_SILU));
-        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host));
-        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, 1));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, 1));
         mz_mirror_compare(&f, "gated_activation", &gated, BOUND_ROWS);
         mz_mirror_compare(&f, "add", &sum, 0);
+        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, -0.37f));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, -0.37f));
+        mz_mirror_compare(&f, "add with a scale", &sum, BOUND_ROWS);
         mz_fixture_close(&f);
     }
 }
@@ -572,7 +575,7 @@ static void grid_limit(void **state) {
     mz_fixture_open(&f);
     const int64_t n = (int64_t)1 << 31;
     const mz_tensor t = mz_tensor_2d(MZ_DTYPE_F32, n, 1, f.device.arena_base);
-    assert_int_equal(mz_op_add(&f.device, &t, &t, &t), MZ_ERR_LIMIT);
+    assert_int_equal(mz_op_add(&f.device, &t, &t, &t, 1), MZ_ERR_LIMIT);
     assert_string_equal(f.ctx.error.message, "cuda: add: needs a grid of 2147483648 x 1 blocks, at "
                                              "most 2147483647 x 65535 are possible");
     mz_fixture_close(&f);
