@@ -65,22 +65,12 @@ struct mz_forecaster {
 
 /* ---- life ---- */
 
-void mz_forecaster_parts_close(mz_context *ctx, mz_forecaster_parts *parts) {
-    mz_free(ctx, parts->decoder.blocks);
-    mz_loader_close(&parts->loader);
-    *parts = (mz_forecaster_parts){0};
-}
-
-mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster_parts *parts, mz_forecaster **out) {
+mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster **out, mz_forecaster_parts **parts) {
     void *memory = NULL;
-    const mz_status status = mz_calloc(ctx, 1, sizeof(mz_forecaster), "forecaster", &memory);
-    if (status != MZ_OK) {
-        mz_forecaster_parts_close(ctx, parts);
-        return status;
-    }
+    MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_forecaster), "forecaster", &memory));
     mz_forecaster *f = memory;
     f->ctx = ctx;
-    f->parts = *parts;
+    *parts = &f->parts;
     *out = f;
     return MZ_OK;
 }
@@ -98,7 +88,8 @@ void mz_forecaster_close(mz_forecaster *f) {
         return;
     }
     close_session(f);
-    mz_forecaster_parts_close(f->ctx, &f->parts);
+    mz_free(f->ctx, f->parts.decoder.blocks);
+    mz_loader_close(&f->parts.loader);
     mz_free(f->ctx, f);
 }
 
