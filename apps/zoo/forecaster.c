@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
 #include "core/threads.h"
 #include "llm/rope.h"
@@ -51,6 +52,8 @@ typedef struct pass {
 struct mz_forecaster {
     mz_context *ctx;
     mz_forecaster_parts parts;
+    mz_lora **adapters; /* [n_adapters] attached */
+    size_t n_adapters, adapters_capacity;
     mz_profile *profile;
     mz_forecast_watch watch;
     int64_t n_rows_done, n_rows_total; /* of the run */
@@ -87,10 +90,32 @@ void mz_forecaster_close(mz_forecaster *f) {
     if (f == NULL) {
         return;
     }
-    close_session(f);
+    mz_forecaster_unload_adapters(f);
+    mz_free(f->ctx, f->adapters);
     mz_free(f->ctx, f->parts.decoder.blocks);
     mz_loader_close(&f->parts.loader);
     mz_free(f->ctx, f);
+}
+
+/* A session's memory was measured for the deltas that there were. */
+mz_status mz_forecaster_load_adapter(mz_forecaster *f, const char *dir) {
+    mz_lora *adapter = NULL;
+    void *adapters = f->adapters;
+    MZ_TRY(mz_grow(f->ctx, &adapters, &f->adapters_capacity, f->n_adapters + 1, sizeof adapter,
+                   "adapters"));
+    f->adapters = adapters;
+    MZ_TRY(mz_lora_load(f->ctx, &f->parts.loader, dir, NULL, &adapter));
+    close_session(f);
+    mz_lora_attach(adapter);
+    f->adapters[f->n_adapters++] = adapter;
+    return MZ_OK;
+}
+
+void mz_forecaster_unload_adapters(mz_forecaster *f) {
+    close_session(f);
+    while (f->n_adapters > 0) {
+        mz_lora_destroy(f->adapters[--f->n_adapters]);
+    }
 }
 
 const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f) {
