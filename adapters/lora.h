@@ -34,6 +34,10 @@ mz_status mz_lora_create(mz_context *ctx, const mz_loader *base, const mz_lora_c
 mz_status mz_lora_load(mz_context *ctx, const mz_loader *base, const char *dir,
                        mz_parameters *parameters, mz_lora **out);
 
+/* The tensors of the adapter in folder `dir`: adapter_model.safetensors, or .bin. Errors: MISSING;
+ * those of mz_weights_open. */
+mz_status mz_lora_open_tensors(mz_context *ctx, const char *dir, mz_weights **out);
+
 /* Detaches it; accepts NULL. */
 void mz_lora_destroy(mz_lora *lora);
 

@@ -10,7 +10,7 @@ static const char PREFIX[] = "base_model.model.";
 
 /* ---- reading ---- */
 
-static mz_status open_tensors(mz_context *ctx, const char *dir, mz_weights **out) {
+mz_status mz_lora_open_tensors(mz_context *ctx, const char *dir, mz_weights **out) {
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
     for (int i = 0; i < 2; i++) {
         char *path = NULL;
@@ -147,7 +147,7 @@ static mz_status read_tensors(const source *src, mz_lora *lora) {
 static mz_status load(source *src, mz_lora_config *config, mz_parameters *parameters,
                       mz_lora **out) {
     mz_lora *lora = NULL;
-    MZ_TRY(open_tensors(src->ctx, src->dir, &src->weights));
+    MZ_TRY(mz_lora_open_tensors(src->ctx, src->dir, &src->weights));
     MZ_TRY(check_tensors(src));
     MZ_TRY(mz_lora_prepare(src->ctx, src->base, config, parameters != NULL, &lora));
     src->config = NULL; /* it belongs to the adapter now */
