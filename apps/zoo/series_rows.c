@@ -70,22 +70,9 @@ static void scale_values(const mz_forecaster_parts *p, mz_series_window *w) {
     }
     const double scale = square > 0 ? sqrt(square) : 1;
     for (int64_t i = 0; i < w->n_values; i++) {
-        const double z = ((double)w->values[i] - mean) / scale;
-        w->values[i] = (float)(p->transform == MZ_TRANSFORM_ARCSINH ? asinh(z) : z);
+        w->values[i] = (float)(((double)w->values[i] - mean) / scale);
     }
-}
-
-/* Row r holds values [r patch_len - pad, + patch_len); those before 0 are absent. */
-static void fill_inputs(const mz_series_rows *rows, float *out, const mz_series_window *w,
-                        int64_t first) {
-    const int64_t patch_len = rows->parts->patch_len;
-    for (int64_t i = 0; i < patch_len; i++) {
-        const bool there = first + i >= 0;
-        out[i] = there ? w->values[first + i] : 0.0f;
-        if (rows->parts->rows == MZ_ROWS_PATCH) {
-            out[patch_len + i] = there ? 1.0f : 0.0f;
-        }
-    }
+    mz_forecaster_parts_transform(p, w->values, w->n_values);
 }
 
 /* Targets of the row that ends before value `end`, and their weights. */
@@ -114,12 +101,13 @@ mz_status mz_series_rows_add(mz_context *ctx, mz_series_rows *rows, mz_series_wi
     const double weight = (double)window->weight * pow((double)(n - first_scored), -row_power);
     for (int64_t r = 0; r < n; r++) {
         const int64_t row = rows->n_rows + r;
-        const int64_t first = r * patch_len - pad;
         rows->sequence[row] = (int32_t)rows->n_windows;
         rows->position[row] = (int32_t)r;
-        fill_inputs(rows, rows->inputs + row * mz_forecaster_parts_input_width(rows->parts), window,
-                    first);
-        fill_targets(rows, row, window, first + patch_len, r >= first_scored ? (float)weight : 0);
+        mz_forecaster_parts_input_row(rows->parts, window->values, n * patch_len - pad, r,
+                                      rows->inputs +
+                                          row * mz_forecaster_parts_input_width(rows->parts));
+        fill_targets(rows, row, window, (r + 1) * patch_len - pad,
+                     r >= first_scored ? (float)weight : 0);
     }
     rows->n_rows += n;
     rows->n_windows++;

@@ -419,13 +419,13 @@ static void bank_of(mz_fixture *f, mz_dtype dtype, int32_t n_experts, int64_t d_
         devices[e] = w.memory.device;
     }
     const size_t n_bytes = (size_t)n_experts * sizeof hosts[0];
-    *host = (mz_linear_bank){dtype,
-                             MZ_PRECISION_F32,
-                             n_experts,
-                             d_out,
-                             d_in,
-                             d_in + 2,
-                             mz_mirror_put(f, hosts, n_bytes).host};
+    *host = (mz_linear_bank){.dtype = dtype,
+                             .precision = MZ_PRECISION_F32,
+                             .n_experts = n_experts,
+                             .d_out = d_out,
+                             .d_in = d_in,
+                             .ld = d_in + 2,
+                             .data = mz_mirror_put(f, hosts, n_bytes).host};
     *device = *host;
     device->data = mz_mirror_put(f, devices, n_bytes).device;
 }
