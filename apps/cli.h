@@ -19,10 +19,19 @@ typedef enum mz_option_kind {
     MZ_OPTION_FLAG,
     MZ_OPTION_INT,
     MZ_OPTION_STRING,
-    MZ_OPTION_CHOICE
+    MZ_OPTION_CHOICE,
+    MZ_OPTION_LIST /* a string that may be given several times */
 } mz_option_kind;
 
-/* One row drives parsing and help. An option may be given once; `--name value` and `--name=value`
+/* What a MZ_OPTION_LIST holds, in the order of the line. */
+enum { MZ_MAX_OPTION_ITEMS = 64 };
+typedef struct mz_option_list {
+    const char *items[MZ_MAX_OPTION_ITEMS];
+    int n;
+} mz_option_list;
+
+/* One row drives parsing and help. An option may be given once, but a
+ * list's; `--name value` and `--name=value`
  * are the same. A value that begins with two dashes must be written with '='; one that begins with
  * one dash may follow ("--horizon -1"). */
 typedef struct mz_option {
@@ -33,7 +42,8 @@ typedef struct mz_option {
     const char *help;       /* one line, with unit and default */
     int64_t min, max;       /* MZ_OPTION_INT */
     const char *choices;    /* MZ_OPTION_CHOICE: "linear|forward|drop|error" */
-    /* bool *, int64_t *, const char ** or int * (index of the choice); untouched if not given */
+    /* bool *, int64_t *, const char **, int * (index of the choice) or mz_option_list *; untouched
+     * if not given */
     void *target;
 } mz_option;
 
@@ -95,6 +105,8 @@ bool mz_cli_context(const mz_command *command, const mz_common_options *common, 
 typedef struct mz_progress {
     const char *what;
     int64_t n_total;
+    int64_t n_before; /* of these: done before the work began, and not by it */
+    const char *note; /* shown behind the time left, or NULL; the caller's, may change */
     bool enabled;
     double start_s, last_s;
     bool shown;

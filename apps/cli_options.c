@@ -178,6 +178,16 @@ static int set_int(const parser *p, const mz_option *o, const char *value) {
     return MZ_EXIT_OK;
 }
 
+static int add_item(const parser *p, const mz_option *o, const char *value) {
+    mz_option_list *list = o->target;
+    if (list->n == MZ_MAX_OPTION_ITEMS) {
+        return mz_cli_usage_error(p->command, "--%s is given more than %d times", o->name,
+                                  MZ_MAX_OPTION_ITEMS);
+    }
+    list->items[list->n++] = value;
+    return MZ_EXIT_OK;
+}
+
 static int set_value(const parser *p, const mz_option *o, const char *value) {
     if (value == NULL) {
         return mz_cli_usage_error(p->command, "--%s needs a value: --%s %s", o->name, o->name,
@@ -186,9 +196,12 @@ static int set_value(const parser *p, const mz_option *o, const char *value) {
     if (o->kind == MZ_OPTION_INT) {
         return set_int(p, o, value);
     }
-    if (o->kind == MZ_OPTION_STRING) {
+    if (o->kind == MZ_OPTION_STRING || o->kind == MZ_OPTION_LIST) {
         if (value[0] == '\0') {
             return mz_cli_usage_error(p->command, "--%s: the value is empty", o->name);
+        }
+        if (o->kind == MZ_OPTION_LIST) {
+            return add_item(p, o, value);
         }
         *(const char **)o->target = value;
         return MZ_EXIT_OK;
@@ -233,7 +246,7 @@ static int take_option(parser *p, int argc, char **argv, int *i) {
         return unknown_option(p, arg, name, strcspn(name, "="));
     }
     const mz_option *o = &p->table[k];
-    if (p->seen[k]) {
+    if (p->seen[k] && o->kind != MZ_OPTION_LIST) {
         return mz_cli_usage_error(p->command, "--%s is given twice", o->name);
     }
     p->seen[k] = true;

@@ -20,7 +20,8 @@ void mz_progress_update(mz_progress *p, int64_t n_done) {
 }
 
 void mz_progress_update_part(mz_progress *p, int64_t n_done, double part) {
-    const double share = ((double)n_done + part) / (double)p->n_total;
+    const double share =
+        ((double)(n_done - p->n_before) + part) / (double)(p->n_total - p->n_before);
     const double now = mz_now_s();
     const double passed = now - p->start_s;
     if (!p->enabled || !(share > 0) || passed < FIRST_LOOK_S || now - p->last_s < INTERVAL_S) {
@@ -34,15 +35,16 @@ void mz_progress_update_part(mz_progress *p, int64_t n_done, double part) {
     const int columns = mz_cli_terminal_width(stderr);
     const int room = columns < BAR + AROUND_BAR ? columns - AROUND_BAR : BAR;
     const int width = room > 0 ? room : 0;
-    const int filled = (int)(share * width);
+    const int filled = (int)(((double)n_done + part) / (double)p->n_total * width);
     const double left = total - passed > 0 ? total - passed : 0;
     char bar[BAR + 1];
-    char line[256];
+    char line[512];
     memset(bar, '-', BAR);
     memset(bar, '#', (size_t)(filled < width ? filled : width));
     bar[width] = '\0';
-    (void)snprintf(line, sizeof line, "%s [%s] %lld/%lld, %d:%02d left", p->what, bar,
-                   (long long)n_done, (long long)p->n_total, (int)(left / 60), (int)left % 60);
+    (void)snprintf(line, sizeof line, "%s [%s] %lld/%lld, %d:%02d left%s%s", p->what, bar,
+                   (long long)n_done, (long long)p->n_total, (int)(left / 60), (int)left % 60,
+                   p->note != NULL ? ", " : "", p->note != NULL ? p->note : "");
     (void)fprintf(stderr, "\r%.*s\033[K", columns > 1 ? columns - 1 : 1, line);
     p->last_s = now;
     p->shown = true;

@@ -247,6 +247,11 @@ static mz_status open_job(job *j) {
     }
     w->at = w->rows.test_begin;
     j->setup.batch->hold_out = true;
+    /* The protocol leaves scaling to the model, and one of quantiles scales every window. */
+    const double *levels = NULL;
+    if (mz_forecaster_levels(j->setup.batch->forecaster, &levels) > 0) {
+        j->setup.batch->options.normalize = MZ_NORMALIZE_WINDOW;
+    }
     return mz_zoo_describe(&j->ctx, j->setup.model_dir, &j->info);
 }
 

@@ -209,15 +209,16 @@ static void print_files(const mz_weights *weights, bool json) {
 static void print_model(const char *name, const char *dir, const mz_model_info *m,
                         const mz_weights *weights) {
     char text[32];
+    const char *token = m->patch_len > 1 ? "patch" : "point";
     (void)printf("%-18s %s\n%-18s %s\n%-18s %s\n%-18s %s\n", "name", name, "folder", dir, "family",
                  m->family, "job", m->job);
     (void)printf("%-18s %" PRId64 " (%s)\n", "parameters", m->n_parameters,
                  mz_cli_format_count(m->n_parameters, text));
-    (void)printf("%-18s %" PRId64 " (%s)\n", "active per point", m->n_active,
+    (void)printf("active per %-7s %" PRId64 " (%s)\n", token, m->n_active,
                  mz_cli_format_count(m->n_active, text));
     if (m->n_experts > 0) {
-        (void)printf("%-18s %d routed, %d of them per point, %d shared\n", "experts a layer",
-                     m->n_experts, m->top_k, m->n_shared_experts);
+        (void)printf("%-18s %d routed, %d of them per %s, %d shared\n", "experts a layer",
+                     m->n_experts, m->top_k, token, m->n_shared_experts);
     } else {
         (void)printf("%-18s none (dense)\n", "experts a layer");
     }
@@ -225,6 +226,13 @@ static void print_model(const char *name, const char *dir, const mz_model_info *
     if (m->max_positions > 0) {
         (void)printf("%-18s %" PRId64 " (context and horizon together, as trained)\n", "positions",
                      m->max_positions);
+    }
+    if (m->patch_len > 1) {
+        (void)printf("%-18s %" PRId64 " points\n", "patch", m->patch_len);
+    }
+    for (int32_t i = 0; i < m->n_levels; i++) {
+        (void)printf("%s%.10g%s", i == 0 ? "quantiles          " : ", ", m->levels[i],
+                     i == m->n_levels - 1 ? "\n" : "");
     }
     (void)printf("%-18s %s, %" PRId64 " tensors, %s\n", "weights", m->dtype, m->n_tensors,
                  mz_cli_format_bytes(m->n_bytes, text));
@@ -246,7 +254,11 @@ static void print_model_json(const char *name, const char *dir, const mz_model_i
         "\"experts\":{\"routed\":%d,\"per_point\":%d,\"shared\":%d},\"max_positions\":%" PRId64
         ",\"tensors\":%" PRId64 ",\"bytes\":%" PRId64 ",",
         m->n_experts, m->top_k, m->n_shared_experts, m->max_positions, m->n_tensors, m->n_bytes);
-    (void)printf("\"files\":[");
+    (void)printf("\"patch_len\":%" PRId64 ",\"quantiles\":[", m->patch_len);
+    for (int32_t i = 0; i < m->n_levels; i++) {
+        (void)printf("%s%.10g", i > 0 ? "," : "", m->levels[i]);
+    }
+    (void)printf("],\"files\":[");
     print_files(weights, true);
     (void)printf("]}\n");
 }

@@ -303,10 +303,10 @@ static mz_status print_table(const job *j, const tables *t) {
     const mz_expert_usage *u = &j->usage;
     const mz_plot_terminal_options options = {.width = mz_cli_terminal_width(stdout),
                                               .colour = isatty(STDOUT_FILENO) == 1};
-    (void)printf("model %s, %" PRId64 " layers, %d of %" PRId64 " experts per point\n%" PRId64
+    (void)printf("model %s, %" PRId64 " layers, %d of %" PRId64 " experts per %s\n%" PRId64
                  " series, %" PRId64 " points; shares of the choices of a layer\n",
-                 j->setup.model_name, u->n_layers, j->info.top_k, u->n_experts, u->n_series,
-                 u->n_points);
+                 j->setup.model_name, u->n_layers, j->info.top_k, u->n_experts,
+                 j->info.patch_len > 1 ? "patch" : "point", u->n_series, u->n_points);
     for (size_t i = 0; i < j->n_failures; i++) {
         mz_cli_write_plain(stdout, j->failures[i].id);
         (void)fputs(": not run: ", stdout);

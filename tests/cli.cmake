@@ -1,5 +1,8 @@
 # The program as a user meets it: one test per case file, see cli/run.sh. And the option parser.
 target_link_libraries(test_cli PRIVATE moezoo_apps)
+target_link_libraries(test_recipe PRIVATE moezoo_apps)
+target_link_libraries(test_train_plot PRIVATE moezoo_apps)
+target_link_libraries(test_trainer PRIVATE moezoo_apps)
 target_link_libraries(test_plot PRIVATE moezoo_apps)
 target_link_libraries(test_backtest PRIVATE moezoo_apps)
 target_link_libraries(test_expert_usage PRIVATE moezoo_apps)
@@ -12,6 +15,6 @@ foreach(case ${cli_cases})
     get_filename_component(stem ${case} NAME_WE)
     string(REGEX REPLACE "^case_" "" name ${stem})
     add_test(NAME cli.${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cli/run.sh $<TARGET_FILE:moezoo> $<TARGET_FILE:cli_json>
-             ${CMAKE_CURRENT_SOURCE_DIR} ${case})
+             $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_SOURCE_DIR} ${case})
     set_tests_properties(cli.${name} PROPERTIES LABELS cli SKIP_RETURN_CODE 77 TIMEOUT 300)
 endforeach()

@@ -4,6 +4,8 @@ target_link_libraries(golden_check PRIVATE moezoo_testing)
 add_executable(make_checkpoint golden/make_checkpoint.c golden/made_checkpoint.c golden/sha256.c)
 target_link_libraries(make_checkpoint PRIVATE moezoo_testing)
 
+target_sources(test_patch_moe PRIVATE golden/patch_moe_reference.c golden/made_checkpoint.c golden/sha256.c)
+
 function(golden_test family case variant)
     set(name golden.${family}.${case}.${variant})
     add_test(NAME ${name} COMMAND golden_check ${ARGN} ${CMAKE_CURRENT_SOURCE_DIR}/golden/${family}/${case})

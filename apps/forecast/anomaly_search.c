@@ -6,6 +6,7 @@
 
 #include "apps/forecast/forecast_batch_internal.h"
 #include "apps/zoo/anomaly_band.h"
+#include "apps/zoo/native_quantiles.h"
 
 enum {
     MIN_PAST = 16,  /* values before the first block: with fewer a model says little */
@@ -25,6 +26,10 @@ typedef struct hunt {
     double *forecasts; /* [n_blocks, horizon] */
     double *errors;    /* [n_blocks, horizon] */
     double *widths;    /* [n_blocks, horizon] */
+    double *below; /* [n_blocks, horizon] unit of errors below the forecast and of the band there:
+                      1, or from the forecast to the edge of the model's own band of the level */
+    double *above; /* [n_blocks, horizon] the same above */
+    double *quantiles; /* [items together, levels of the model, horizon]; NULL: a model of points */
 } hunt;
 
 /* ---- lengths ---- */
@@ -98,9 +103,36 @@ static mz_status keep_points(mz_context *ctx, const mz_series *series, mz_anomal
 
 /* ---- forecasts of the past ---- */
 
+/* The units of the values of a block, from the model's own quantiles. */
+static void set_units(hunt *h, const mz_forecast_item *item) {
+    const double *levels = NULL;
+    const int32_t n_levels = mz_forecaster_levels(h->search->forecaster, &levels);
+    const int64_t horizon = h->options.horizon;
+    const double tail = (1 - h->search->level) / 2;
+    const mz_quantile_blend lower = mz_quantile_blend_of(levels, n_levels, tail);
+    const mz_quantile_blend upper = mz_quantile_blend_of(levels, n_levels, 1 - tail);
+    double *below = h->below + (item->forecast - h->forecasts);
+    double *above = h->above + (item->forecast - h->forecasts);
+    for (int64_t i = 0; i < horizon; i++) {
+        const double *values = item->quantiles + i;
+        below[i] =
+            fmin(item->forecast[i] - mz_quantile_blend_value(&lower, values, horizon), DBL_MAX);
+        above[i] =
+            fmin(mz_quantile_blend_value(&upper, values, horizon) - item->forecast[i], DBL_MAX);
+    }
+}
+
 static mz_status run_items(hunt *h, mz_forecast_item *items, int64_t n) {
     mz_anomaly_search *s = h->search;
+    const double *levels = NULL;
+    const int64_t n_quantiles = mz_forecaster_levels(s->forecaster, &levels) * h->options.horizon;
+    for (int64_t i = 0; i < n && h->quantiles != NULL; i++) {
+        items[i].quantiles = h->quantiles + i * n_quantiles;
+    }
     const mz_status status = mz_forecaster_run(s->forecaster, &h->options, items, n);
+    for (int64_t i = 0; i < n && h->quantiles != NULL && status == MZ_OK; i++) {
+        set_units(h, &items[i]);
+    }
     s->n_done += n * h->options.horizon;
     if (status == MZ_OK && s->progress != NULL) {
         mz_progress_update(s->progress, s->n_done);
@@ -142,10 +174,18 @@ static int64_t value_of(const hunt *h, int64_t i) {
     return at < h->series->n_values && h->observed[at] ? at : -1;
 }
 
+/* An error in units; where the unit is 0 every error is beyond measure. */
+static double in_units(double error, double unit) {
+    return error == 0 ? 0 : fmin(error / unit, DBL_MAX);
+}
+
 static void compare_with_values(hunt *h) {
     for (int64_t i = 0; i < h->n_blocks * h->options.horizon; i++) {
         const int64_t at = value_of(h, i);
-        h->errors[i] = at >= 0 ? fmin(fabs(h->series->values[at] - h->forecasts[i]), DBL_MAX) : NAN;
+        const double error = at >= 0 ? h->series->values[at] - h->forecasts[i] : (double)NAN;
+        h->errors[i] =
+            at >= 0 ? in_units(fmin(fabs(error), DBL_MAX), error < 0 ? h->below[i] : h->above[i])
+                    : (double)NAN;
     }
 }
 
@@ -177,8 +217,8 @@ static mz_status collect(const hunt *h, mz_anomaly_findings *out) {
                              .number = h->numbers[at],
                              .value = h->series->values[at],
                              .expected = h->forecasts[i],
-                             .lower = within_range(h->forecasts[i] - h->widths[i]),
-                             .upper = within_range(h->forecasts[i] + h->widths[i]),
+                             .lower = within_range(h->forecasts[i] - h->widths[i] * h->below[i]),
+                             .upper = within_range(h->forecasts[i] + h->widths[i] * h->above[i]),
                              .score = mz_anomaly_score(h->errors[i], h->widths[i])};
         }
     }
@@ -195,9 +235,22 @@ static mz_status take(mz_context *ctx, int64_t n, const char *what, double **out
 static mz_status judge_blocks(hunt *h, mz_anomaly_findings *out, bool *interrupted) {
     mz_context *ctx = h->search->ctx;
     const int64_t n = h->n_blocks * h->options.horizon;
+    const double *levels = NULL;
+    const int32_t n_levels = mz_forecaster_levels(h->search->forecaster, &levels);
     MZ_TRY(take(ctx, n, "forecasts of the past", &h->forecasts));
     MZ_TRY(take(ctx, n, "errors of the past", &h->errors));
     MZ_TRY(take(ctx, n, "bands", &h->widths));
+    MZ_TRY(take(ctx, n, "bands", &h->below));
+    MZ_TRY(take(ctx, n, "bands", &h->above));
+    for (int64_t i = 0; i < n; i++) {
+        h->below[i] = 1;
+        h->above[i] = 1;
+    }
+    if (n_levels > 0) {
+        const int64_t n_together = h->n_blocks < MAX_ITEMS ? h->n_blocks : MAX_ITEMS;
+        MZ_TRY(take(ctx, n_together * n_levels * h->options.horizon, "quantiles of the model",
+                    &h->quantiles));
+    }
     MZ_TRY(forecast_blocks(h, interrupted));
     if (*interrupted) {
         return MZ_OK;
@@ -254,6 +307,9 @@ static mz_status judge(mz_anomaly_search *s, mz_series *series, const record *r,
     h.first = past_of(season);
     h.n_blocks = (series->n_values - h.first + h.options.horizon - 1) / h.options.horizon;
     const mz_status status = judge_blocks(&h, out, interrupted);
+    mz_free(s->ctx, h.quantiles);
+    mz_free(s->ctx, h.above);
+    mz_free(s->ctx, h.below);
     mz_free(s->ctx, h.widths);
     mz_free(s->ctx, h.errors);
     mz_free(s->ctx, h.forecasts);

@@ -371,12 +371,12 @@ static bool watch_pass(void *self, int64_t n_rows, int64_t n_total) {
 
 static mz_status run_batch(mz_forecast_batch *b) {
     const int n = collect_items(b, b->n_ready);
-    double *past = NULL;
+    double *memory = NULL; /* of what the bands are taken from */
     if (n == 0) {
         return MZ_OK;
     }
     if (b->quantiles != NULL) {
-        MZ_TRY(mz_forecast_bands_prepare(b, n, &past));
+        MZ_TRY(mz_forecast_bands_prepare(b, n, &memory));
     }
     watcher w = {.batch = b};
     mz_forecaster_set_watch(b->forecaster, (mz_forecast_watch){watch_pass, &w});
@@ -385,7 +385,7 @@ static mz_status run_batch(mz_forecast_batch *b) {
     if (status == MZ_OK && b->quantiles != NULL) {
         status = mz_forecast_bands(b);
     }
-    mz_free(b->ctx, past);
+    mz_free(b->ctx, memory);
     return status;
 }
 

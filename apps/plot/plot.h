@@ -60,6 +60,7 @@ typedef struct mz_plot_panel {
     const int64_t *times;
     double period_s;     /* usual distance of the times; 0: taken from them */
     int64_t first_index; /* number of the first point where there are no times */
+    int64_t index_step;  /* distance of the numbers of two points; 0: 1 */
 } mz_plot_panel;
 
 /* A picture. Filled by the caller, the rest 0. */
@@ -68,6 +69,7 @@ typedef struct mz_plot {
     const mz_plot_panel *panels;
     int64_t n_panels;
     int64_t n_more; /* series that the caller did not pass, counted among those left out */
+    const char *forecast_name, *truth_name; /* in the legend; NULL: "forecast" and "actual" */
 } mz_plot;
 
 /* A table of shares as colours, e.g. layers x experts. Filled by the caller, the rest 0. */

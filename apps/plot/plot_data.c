@@ -6,7 +6,9 @@
 #include <string.h>
 
 double mz_plot_x(const mz_plot_panel *panel, int64_t i) {
-    return panel->times != NULL ? (double)panel->times[i] : (double)panel->first_index + (double)i;
+    const double step = panel->index_step > 0 ? (double)panel->index_step : 1;
+    return panel->times != NULL ? (double)panel->times[i]
+                                : (double)panel->first_index + step * (double)i;
 }
 
 double mz_plot_period_us(const mz_plot_panel *panel) {
@@ -117,6 +119,11 @@ bool mz_plot_panel_is_empty(const mz_plot_panel *panel) {
     main_curves(panel, curves);
     for (int i = 0; i < N_MAIN_CURVES; i++) {
         if (has_finite(curves[i].values, curves[i].n)) {
+            return false;
+        }
+    }
+    for (int i = 0; i < panel->n_baselines; i++) {
+        if (has_finite(panel->baselines[i].values, panel->horizon)) {
             return false;
         }
     }
@@ -253,7 +260,9 @@ static void add_level(mz_plot_contents *out, double level) {
 }
 
 void mz_plot_contents_gather(const mz_plot *plot, mz_plot_contents *out) {
-    *out = (mz_plot_contents){0};
+    *out = (mz_plot_contents){.forecast_name =
+                                  plot->forecast_name != NULL ? plot->forecast_name : "forecast",
+                              .truth_name = plot->truth_name != NULL ? plot->truth_name : "actual"};
     for (int p = 0; p < mz_plot_n_shown(plot); p++) {
         const mz_plot_panel *panel = &plot->panels[p];
         out->history = out->history || has_finite(panel->history, panel->n_history);

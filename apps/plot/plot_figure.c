@@ -83,7 +83,7 @@ static int list_items(const mz_plot_contents *c, legend_item items[MAX_ITEMS]) {
         add_item(items, &n, MZ_PLOT_KIND_HISTORY, 0, "history");
     }
     if (c->forecast) {
-        add_item(items, &n, MZ_PLOT_KIND_FORECAST, 0, "forecast");
+        add_item(items, &n, MZ_PLOT_KIND_FORECAST, 0, c->forecast_name);
     }
     for (int i = 0; i < c->n_levels; i++) {
         char text[MZ_PLOT_LABEL_BYTES];
@@ -91,7 +91,7 @@ static int list_items(const mz_plot_contents *c, legend_item items[MAX_ITEMS]) {
         add_item(items, &n, BAND_ITEM, i + 1, text);
     }
     if (c->truth) {
-        add_item(items, &n, MZ_PLOT_KIND_TRUTH, 0, "actual");
+        add_item(items, &n, MZ_PLOT_KIND_TRUTH, 0, c->truth_name);
     }
     for (int i = 0; i < c->n_baselines; i++) {
         add_item(items, &n, MZ_PLOT_KIND_BASELINE + i, 0, c->baselines[i]);

@@ -137,6 +137,7 @@ void mz_plot_level_text(double level, char out[MZ_PLOT_LABEL_BYTES]);
 enum { MZ_PLOT_MAX_NAMES = 8, MZ_PLOT_MAX_LEVELS = 8 };
 typedef struct mz_plot_contents {
     bool history, forecast, truth, marks;
+    const char *forecast_name, *truth_name;
     int n_baselines;
     const char *baselines[MZ_PLOT_MAX_NAMES]; /* different names in order of appearance */
     int n_levels;

@@ -402,7 +402,7 @@ static void write_legend(mz_plot_terminal_writer *w, const mz_plot_contents *con
         put_item(w, &at, NULL, "⠒⠒", "history");
     }
     if (contents->forecast) {
-        put_item(w, &at, FORECAST_COLOUR, "▀▀", "forecast");
+        put_item(w, &at, FORECAST_COLOUR, "▀▀", contents->forecast_name);
     }
     if (contents->n_levels > 0) {
         char text[MZ_PLOT_LABEL_BYTES];
@@ -410,7 +410,7 @@ static void write_legend(mz_plot_terminal_writer *w, const mz_plot_contents *con
         put_item(w, &at, BAND_COLOUR, "░░", text);
     }
     if (contents->truth) {
-        put_item(w, &at, NULL, "×", "actual");
+        put_item(w, &at, NULL, "×", contents->truth_name);
     }
     for (int i = 0; i < contents->n_baselines; i++) {
         put_item(w, &at, baseline_colours[i], baseline_signs[i], contents->baselines[i]);

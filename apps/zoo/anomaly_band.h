@@ -6,6 +6,12 @@
  * of a block the absolute errors of earlier blocks at step h and its neighbours, n of them, are
  * sorted; the one of rank ceil((n + 1) level) is the half-width. A value outside is an anomaly.
  *
+ * Of a model with quantiles, errors are over the distance from the forecast to the edge of the
+ * model's own band of the level on their side (mz_quantile_blend_of), and so is the width: the
+ * model says where the band is wide and to which side, the series' past how wide on the whole
+ * (conformalised quantile regression, Romano et al. 2019, normalised as in Lei et al. 2018, section
+ * 5.2).
+ *
  * Earlier: at most MZ_ANOMALY_WINDOW values back, or twice as many as the level needs where that is
  * more. Neighbours: 1 + (h - 1) / 4 steps on each side (as mz_conformal_widths), more where the
  * level needs more errors.
@@ -36,8 +42,8 @@ enum { MZ_ANOMALY_WINDOW = 1000 };
 int64_t mz_anomaly_least_errors(double level);
 
 /* Half-widths of the band of every value.
- *   errors  [n_blocks, horizon] absolute errors of the forecasts, blocks in order of time; NaN
- *           where the value is missing
+ *   errors  [n_blocks, horizon] absolute errors of the forecasts, or these over the model's own
+ *           half-widths; blocks in order of time; NaN where the value is missing
  *   widths  [n_blocks, horizon]; NaN where there are too few errors before the block
  * Errors: NOMEM. */
 mz_status mz_anomaly_widths(mz_context *ctx, const double *errors, int64_t n_blocks,

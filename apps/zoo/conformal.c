@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "apps/zoo/normal_width.h"
+
 /* An error over the profile of its step. */
 typedef struct ratio {
     double value, weight;
@@ -136,21 +138,6 @@ mz_status mz_conformal_widths(mz_context *ctx, const double *errors, int64_t n_o
     return MZ_OK;
 }
 
-/* The standard normal distribution's quantile of (1 + level) / 2, by bisection of erf. */
-static double normal_width(double level) {
-    double low = 0;
-    double high = 40;
-    for (int i = 0; i < 100; i++) {
-        const double mid = (low + high) / 2;
-        if (erf(mid / sqrt(2.0)) < level) {
-            low = mid;
-        } else {
-            high = mid;
-        }
-    }
-    return low;
-}
-
 void mz_conformal_naive_widths(const double *values, int64_t n_values, int64_t horizon,
                                const double *levels, int n_levels, double *widths) {
     /* Differences are halved and scaled by the largest, so that no square overflows. */
@@ -165,7 +152,7 @@ void mz_conformal_naive_widths(const double *values, int64_t n_values, int64_t h
     }
     const double deviation = n_values > 1 ? 2 * sqrt(sum / (double)(n_values - 1)) : 0;
     for (int l = 0; l < n_levels; l++) {
-        const double z = normal_width(levels[l]);
+        const double z = mz_normal_width(levels[l]);
         for (int64_t h = 0; h < horizon; h++) {
             const double width = deviation * z * sqrt((double)(h + 1)) * largest;
             widths[l * horizon + h] = isfinite(width) ? width : DBL_MAX;

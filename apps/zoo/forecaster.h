@@ -56,14 +56,17 @@ enum {
  * little more than the cost of the last block there: row i of `past` is what the shortest head that
  * covers the horizon (or the longest) said before it saw the newest i + 1 values. Departures from a
  * forecast of those values alone: they are scaled by mean and deviation of all values used, and one
- * head answers where the published schedule may join several. */
+ * head answers where the published schedule may join several. Only for models without quantile
+ * levels. */
 typedef struct mz_forecast_item {
     const double *values; /* [n_values], finite, oldest first */
     int64_t n_values;     /* at least 1 */
     double *forecast;     /* [horizon], filled */
     uint32_t warnings;    /* filled */
-    int64_t n_past;       /* below the number of values used; 0: none */
-    double *past;         /* [n_past, mz_forecaster_reach], filled; may hold what is not finite */
+    double *quantiles; /* [levels of mz_forecaster_levels, horizon], filled, ascending at each step;
+                          NULL: not wanted. Left alone where the model has no levels */
+    int64_t n_past;    /* below the number of values used; 0: none */
+    double *past;      /* [n_past, mz_forecaster_reach], filled; may hold what is not finite */
 } mz_forecast_item;
 
 /* Releases model and session; accepts NULL. */
@@ -78,6 +81,11 @@ void mz_forecaster_unload_adapters(mz_forecaster *f);
 
 /* Positions the model was trained for (context + horizon), 0 if unknown. */
 int64_t mz_forecaster_max_positions(const mz_forecaster *f);
+
+/* Quantile levels that the model answers itself, ascending, 0.5 among them; *levels lives as long
+ * as the forecaster. Returns how many, at most MZ_MAX_MODEL_LEVELS; 0 for a model of points. The
+ * forecast of a model with levels is its quantile 0.5. */
+int32_t mz_forecaster_levels(const mz_forecaster *f, const double **levels);
 
 /* How many of the items, from the first, one batch should hold, so that memory stays bounded. At
  * least 1. */
@@ -107,9 +115,9 @@ typedef struct mz_forecast_watch {
 /* For all runs from now on. */
 void mz_forecaster_set_watch(mz_forecaster *f, mz_forecast_watch watch);
 
-/* Runs n values, scaled already, through the model in one pass in which every position is wanted,
- * and records "embed", what the blocks and the decoder record, and "head0", "head1", ... (layer
- * -1). For goldens. Errors: as mz_forecaster_run. */
+/* Runs n values, scaled already, through the model in one pass in which every row is wanted (of
+ * one value, or of a patch), and records "embed", what the blocks and the decoder record, and
+ * "head0", "head1", ... (layer -1). For goldens. Errors: as mz_forecaster_run. */
 mz_status mz_forecaster_trace(mz_forecaster *f, const float *values, int64_t n_values,
                               const mz_trace *trace);
 

@@ -50,6 +50,20 @@ mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster **out, mz_forecast
 /* The parts of a forecaster; they live as long as it does. */
 const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f);
 
+/* Rows that hold n_points points. */
+int64_t mz_forecaster_parts_n_rows(const mz_forecaster_parts *p, int64_t n_points);
+
+/* In place, n values that are scaled already: to what the model reads, and back. Back from beyond
+ * +-88 goes to what comes from there: sinh of it is near the end of f32. NaN stays. */
+void mz_forecaster_parts_transform(const mz_forecaster_parts *p, float *values, int64_t n);
+void mz_forecaster_parts_restore(const mz_forecaster_parts *p, float *values, int64_t n);
+
+/* Input row `row` of the mz_forecaster_parts_n_rows that hold n_points points, transformed; what
+ * the first row has too many places is in front.
+ *   out  [mz_forecaster_parts_input_width(p)] */
+void mz_forecaster_parts_input_row(const mz_forecaster_parts *p, const float *points,
+                                   int64_t n_points, int64_t row, float *out);
+
 /* Values of an input row: 1, or patch_len points and patch_len masks. */
 int64_t mz_forecaster_parts_input_width(const mz_forecaster_parts *p);
 

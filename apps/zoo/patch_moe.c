@@ -116,6 +116,9 @@ mz_status mz_patch_moe_describe(mz_context *ctx, const mz_json_object *config,
                                   n_weights(d, c.head_width, c.head_len * c.n_quantiles),
                               info);
     info->max_positions = c.max_positions;
+    info->patch_len = c.patch_len;
+    info->n_levels = c.n_quantiles;
+    memcpy(info->levels, c.quantiles, sizeof info->levels);
     return MZ_OK;
 }
 

@@ -265,6 +265,11 @@ const mz_series_sampler *mz_series_training_sampler(const mz_trainable *trainabl
     return ((const series_training *)trainable->self)->sampler;
 }
 
+bool mz_series_training_has_levels(const mz_trainable *trainable) {
+    const series_training *t = trainable->self;
+    return mz_forecaster_parts_of(t->forecaster)->n_quantiles > 0;
+}
+
 size_t mz_series_training_peak_bytes(const mz_trainable *trainable) {
     return mz_forecast_training_peak_bytes(((const series_training *)trainable->self)->training);
 }

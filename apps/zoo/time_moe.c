@@ -121,6 +121,7 @@ mz_status mz_time_moe_describe(mz_context *ctx, const mz_json_object *config, mz
     }
     mz_decoder_sizes_describe(&c.sizes, outside, info);
     info->max_positions = c.max_positions;
+    info->patch_len = 1;
     return MZ_OK;
 }
 

@@ -25,7 +25,10 @@ typedef struct mz_model_info {
     int64_t n_active;                                     /* parameters used per token */
     int32_t n_layers, n_experts, top_k, n_shared_experts; /* experts 0 for a dense model */
     int64_t d_model;
-    int64_t max_positions; /* positions seen in training, 0 if unknown */
+    int64_t max_positions; /* points seen in training, 0 if unknown */
+    int64_t patch_len;     /* points of a token; 1: every point is one */
+    int32_t n_levels;      /* quantile levels that it answers; 0: points */
+    double levels[MZ_MAX_MODEL_LEVELS];
     int64_t n_tensors;
     int64_t n_files;
     int64_t n_bytes; /* of the weight files */

@@ -9,7 +9,7 @@ err_empty
 
 ok --help
 out_has 'usage: moezoo COMMAND'
-for command in forecast models bench; do
+for command in forecast train models bench; do
     out_has "^  $command "
 done
 ok -h
@@ -31,6 +31,11 @@ done
 out_has '^examples:'
 ok forecast --horizon 3 -h
 out_has '^options:'
+ok train --help
+out_has 'usage: moezoo train RECIPE.json'
+for option in set resume dry-run output json threads quiet; do
+    out_has "--$option( |\$)"
+done
 ok models --help
 out_has '^  models show '
 ok models list --help
@@ -41,7 +46,7 @@ out_has 'default 512'
 
 usage 'no command given' 
 usage 'unknown command "forcast"; did you mean forecast\?' forcast
-usage 'unknown command "xyzzy", expected one of: forecast, models, bench' xyzzy
+usage 'unknown command "xyzzy", expected one of: forecast, train, models, bench' xyzzy
 usage 'no command given, expected one of: list, show' models
 usage 'did you mean show' models shwo
 usage 'no command given' bench

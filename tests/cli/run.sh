@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs one case file: run.sh MOEZOO CLI_JSON TESTS_DIR CASE.sh
+# Runs one case file: run.sh MOEZOO CLI_JSON MAKE_CHECKPOINT TESTS_DIR CASE.sh
 #
 # A case file is a list of calls of the functions below. It runs in an empty folder of its own, which is also $HOME, with
 # MODEL set to a small model's folder. Each `ok`, `fails` and `usage` starts the program once, with $INPUT (default:
@@ -7,8 +7,9 @@
 
 PROGRAM=$1
 CLI_JSON=$2
-TESTS=$3
-CASE=$4
+MAKE_CHECKPOINT=$3
+TESTS=$4
+CASE=$5
 MODEL=$TESTS/golden/time-moe/tiny
 INPUT=/dev/null
 failures=0

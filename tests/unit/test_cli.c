@@ -15,6 +15,7 @@ typedef struct parsed {
     int64_t number;
     const char *text;
     int choice;
+    mz_option_list list;
     const char *positionals[2];
     mz_arguments arguments;
     int exit_code;
@@ -35,6 +36,7 @@ static void parse(parsed *p, const char *line) {
         {"number", 'n', MZ_OPTION_INT, "N", "a number", -5, 500, NULL, &p->number},
         {"text", 0, MZ_OPTION_STRING, "TEXT", "a text", 0, 0, NULL, &p->text},
         {"choice", 'c', MZ_OPTION_CHOICE, NULL, "a choice", 0, 0, "red|redder|blue", &p->choice},
+        {"set", 0, MZ_OPTION_LIST, "TEXT", "texts", 0, 0, NULL, &p->list},
     };
     assert_true(strlen(line) < sizeof words);
     memcpy(words, line, strlen(line) + 1);
@@ -49,8 +51,23 @@ static void parse(parsed *p, const char *line) {
         word = space + 1;
     }
     p->arguments = (mz_arguments){
-        .options = options, .n_options = 4, .positionals = p->positionals, .max_positionals = 2};
+        .options = options, .n_options = 5, .positionals = p->positionals, .max_positionals = 2};
     p->go_on = mz_cli_parse(&command, &p->arguments, argc, argv, &p->exit_code);
+}
+
+static void lists_keep_all_of_their_items(void **state) {
+    (void)state;
+    parsed p;
+    parse(&p, "--set a=1 one --set=b=2 --set a=1");
+    assert_true(p.go_on);
+    assert_int_equal(p.list.n, 3);
+    assert_string_equal(p.list.items[0], "a=1");
+    assert_string_equal(p.list.items[1], "b=2");
+    assert_string_equal(p.list.items[2], "a=1");
+    parse(&p, "--set a --set");
+    assert_int_equal(p.exit_code, MZ_EXIT_USAGE);
+    parse(&p, "--set=");
+    assert_int_equal(p.exit_code, MZ_EXIT_USAGE);
 }
 
 static void options_are_read(void **state) {
@@ -234,15 +251,11 @@ static void sizes_for_people(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_read),
-        cmocka_unit_test(short_forms),
-        cmocka_unit_test(what_is_not_given_stays),
-        cmocka_unit_test(wrong_lines),
-        cmocka_unit_test(isa_choices_follow_the_levels),
-        cmocka_unit_test(nearest_words),
-        cmocka_unit_test(doubles_read_back),
-        cmocka_unit_test(strings_are_escaped),
-        cmocka_unit_test(sizes_for_people),
+        cmocka_unit_test(options_are_read),    cmocka_unit_test(lists_keep_all_of_their_items),
+        cmocka_unit_test(short_forms),         cmocka_unit_test(what_is_not_given_stays),
+        cmocka_unit_test(wrong_lines),         cmocka_unit_test(isa_choices_follow_the_levels),
+        cmocka_unit_test(nearest_words),       cmocka_unit_test(doubles_read_back),
+        cmocka_unit_test(strings_are_escaped), cmocka_unit_test(sizes_for_people),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -279,6 +279,22 @@ static void steps_of_the_formula(void **state) {
     }
 }
 
+/* The 1e-6 of clip_grad_norm_, seen where the norm is as small: half of the gradient is left. */
+static void a_tiny_norm_is_clipped_as_by_pytorch(void **state) {
+    mz_context *ctx = *state;
+    mz_optimizer_config config = published;
+    config.clip_norm = 1e-6;
+    model m;
+    make_model(ctx, &m);
+    mz_optimizer *o = create(ctx, &config, &m.parameters);
+    m.gradients[3][0] = 1e-6f;
+    mz_assert_ok(ctx, mz_optimizer_step(o, 1e-3, NULL));
+    const float *mean = find_state(o, "exp_avg.layer.1.norm").data;
+    assert_true(fabs(mean[0] / 0.5e-7 - 1) < 1e-5);
+    mz_optimizer_destroy(ctx, o);
+    free_model(ctx, &m);
+}
+
 /* An expert that got no token: only its decay moves it. */
 static void a_zero_gradient_decays(void **state) {
     mz_context *ctx = *state;
@@ -542,6 +558,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_of_pytorch),
         cmocka_unit_test(steps_of_the_formula),
+        cmocka_unit_test(a_tiny_norm_is_clipped_as_by_pytorch),
         cmocka_unit_test(a_zero_gradient_decays),
         cmocka_unit_test(any_number_of_threads_is_equal),
         cmocka_unit_test(states_are_all_there_is),

@@ -2,16 +2,19 @@
 #include "core/ops/cpu/cpu_linear.h"
 #include "core/ops/cpu/cpu_rows.h"
 #include "core/ops/cpu/cpu_rows_backward.h"
+#include "core/ops/cpu/cpu_self_attention.h"
 #include "core/ops/host_memory.h"
-#include "core/ops/reference/reference_ops.h"
 #include "core/threads.h"
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
     if (op == MZ_OP_ATTENTION) {
         return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->head_dim);
     }
-    if (op == MZ_OP_RMS_NORM) { /* its backward; the op itself takes none */
+    if (op == MZ_OP_RMS_NORM_BACKWARD) {
         return mz_cpu_rms_norm_backward_scratch(size->n_rows, size->d_in);
+    }
+    if (op == MZ_OP_SELF_ATTENTION || op == MZ_OP_SELF_ATTENTION_BACKWARD) {
+        return mz_cpu_self_attention_scratch(s, op, size);
     }
     return mz_cpu_linear_scratch(s, op, size);
 }
@@ -24,8 +27,8 @@ static const mz_training_ops training = {
     .gated_activation_backward = mz_cpu_gated_activation_backward,
     .accumulate = mz_cpu_accumulate,
     .gather_rows_backward = mz_cpu_gather_rows_backward,
-    .self_attention = mz_ref_self_attention,
-    .self_attention_backward = mz_ref_self_attention_backward,
+    .self_attention = mz_cpu_self_attention,
+    .self_attention_backward = mz_cpu_self_attention_backward,
     .route_backward = mz_cpu_route_backward,
     .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = mz_cpu_combine_backward,

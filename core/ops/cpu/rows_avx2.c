@@ -1,4 +1,5 @@
 /* Row kernels for AVX2 and FMA: 8 lanes, 16 registers. */
+#include <float.h>
 #include <immintrin.h>
 #include <math.h>
 #include <stdbool.h>
@@ -72,6 +73,11 @@ MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
     return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, _mm256_castsi256_ps(first_lanes(n)));
 }
 
+/* -inf in the first n lanes (any n), x in the others. */
+MZ_KERNEL_INLINE vec v_drop_n(vec x, int64_t n) {
+    return _mm256_blendv_ps(x, _mm256_set1_ps(-INFINITY), _mm256_castsi256_ps(first_lanes(n)));
+}
+
 /* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
 MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23));
@@ -89,11 +95,29 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
     return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
 }
 
+/* to[c, r] = from[r, c] for 4 rows and columns. */
+MZ_KERNEL_INLINE void transpose_4x4(float *to, int64_t to_stride, const float *from,
+                                    int64_t from_stride) {
+    const __m128 a = _mm_loadu_ps(from);
+    const __m128 b = _mm_loadu_ps(from + from_stride);
+    const __m128 c = _mm_loadu_ps(from + 2 * from_stride);
+    const __m128 d = _mm_loadu_ps(from + 3 * from_stride);
+    const __m128 ab_low = _mm_unpacklo_ps(a, b);
+    const __m128 ab_high = _mm_unpackhi_ps(a, b);
+    const __m128 cd_low = _mm_unpacklo_ps(c, d);
+    const __m128 cd_high = _mm_unpackhi_ps(c, d);
+    _mm_storeu_ps(to, _mm_movelh_ps(ab_low, cd_low));
+    _mm_storeu_ps(to + to_stride, _mm_movehl_ps(cd_low, ab_low));
+    _mm_storeu_ps(to + 2 * to_stride, _mm_movelh_ps(ab_high, cd_high));
+    _mm_storeu_ps(to + 3 * to_stride, _mm_movehl_ps(cd_high, ab_high));
+}
+
 #include "core/ops/cpu/rows_kernels.inc"
 
 #include "core/ops/cpu/attention_kernels.inc"
 
 #include "core/ops/cpu/rows_backward_kernels.inc"
+#include "core/ops/cpu/self_attention_kernels.inc"
 
 const mz_row_kernels mz_row_kernels_avx2 = {
     .rms_norm = rms_norm_row,
@@ -112,4 +136,6 @@ const mz_row_kernels mz_row_kernels_avx2 = {
     .rope_backward = rope_backward_row,
     .softmax_backward = softmax_backward_row,
     .silu_mul_backward = silu_mul_backward_row,
+    .self_attention = self_attention_rows,
+    .self_attention_backward = self_attention_backward_rows,
 };

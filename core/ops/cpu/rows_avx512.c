@@ -1,4 +1,5 @@
 /* Row kernels for AVX-512: 16 lanes, 32 registers; also for the levels above it. */
+#include <float.h>
 #include <immintrin.h>
 #include <math.h>
 #include <stdbool.h>
@@ -70,6 +71,11 @@ MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
     return _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), first_lanes(n), x);
 }
 
+/* -inf in the first n lanes (any n), x in the others. */
+MZ_KERNEL_INLINE vec v_drop_n(vec x, int64_t n) {
+    return _mm512_mask_mov_ps(x, first_lanes(n), _mm512_set1_ps(-INFINITY));
+}
+
 /* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
 MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), 23));
@@ -83,11 +89,29 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
     return _mm512_reduce_max_ps(x);
 }
 
+/* to[c, r] = from[r, c] for 4 rows and columns. */
+MZ_KERNEL_INLINE void transpose_4x4(float *to, int64_t to_stride, const float *from,
+                                    int64_t from_stride) {
+    const __m128 a = _mm_loadu_ps(from);
+    const __m128 b = _mm_loadu_ps(from + from_stride);
+    const __m128 c = _mm_loadu_ps(from + 2 * from_stride);
+    const __m128 d = _mm_loadu_ps(from + 3 * from_stride);
+    const __m128 ab_low = _mm_unpacklo_ps(a, b);
+    const __m128 ab_high = _mm_unpackhi_ps(a, b);
+    const __m128 cd_low = _mm_unpacklo_ps(c, d);
+    const __m128 cd_high = _mm_unpackhi_ps(c, d);
+    _mm_storeu_ps(to, _mm_movelh_ps(ab_low, cd_low));
+    _mm_storeu_ps(to + to_stride, _mm_movehl_ps(cd_low, ab_low));
+    _mm_storeu_ps(to + 2 * to_stride, _mm_movelh_ps(ab_high, cd_high));
+    _mm_storeu_ps(to + 3 * to_stride, _mm_movehl_ps(cd_high, ab_high));
+}
+
 #include "core/ops/cpu/rows_kernels.inc"
 
 #include "core/ops/cpu/attention_kernels.inc"
 
 #include "core/ops/cpu/rows_backward_kernels.inc"
+#include "core/ops/cpu/self_attention_kernels.inc"
 
 const mz_row_kernels mz_row_kernels_avx512 = {
     .rms_norm = rms_norm_row,
@@ -106,4 +130,6 @@ const mz_row_kernels mz_row_kernels_avx512 = {
     .rope_backward = rope_backward_row,
     .softmax_backward = softmax_backward_row,
     .silu_mul_backward = silu_mul_backward_row,
+    .self_attention = self_attention_rows,
+    .self_attention_backward = self_attention_backward_rows,
 };

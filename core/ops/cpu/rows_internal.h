@@ -31,6 +31,30 @@ typedef struct mz_attention_job {
     int64_t scratch_stride;
 } mz_attention_job;
 
+enum {
+    MZ_SELF_TILE = 64, /* queries, and keys, of a tile of self attention */
+    MZ_SELF_PAD = 16,  /* values to which rows in scratch are padded: the longest vector */
+};
+
+/* Rows [row, row + n) of the sequence that starts at row `begin`. */
+typedef struct mz_sequence_rows {
+    int64_t begin, row, n;
+} mz_sequence_rows;
+
+/* One call of self attention or of its backward, shared by the threads that work on it. */
+typedef struct mz_self_attention_job {
+    const mz_tensor *y, *log_sums;
+    const mz_qkv *in;
+    const mz_qkv *d;      /* backward: gradients to add to */
+    const mz_tensor *d_y; /* backward */
+    int64_t group;        /* query heads per kv head */
+    float scale;
+} mz_self_attention_job;
+
+typedef void (*mz_self_attention_kernel)(const mz_self_attention_job *job,
+                                         const mz_sequence_rows *rows, int64_t head,
+                                         float *scratch);
+
 /* Where one token's mixture comes from; see mz_op_combine. */
 typedef struct mz_combine_job {
     const mz_tensor *y, *expert_out, *shared_out, *shared_logit;
@@ -77,6 +101,10 @@ typedef struct mz_row_kernels {
     void (*softmax_backward)(float *d_x, const float *d_y, const float *y, int64_t n);
     void (*silu_mul_backward)(float *d_gate, float *d_up, const float *d_y, const float *gate,
                               const float *up, int64_t n); /* d_gate or d_up NULL: not wanted */
+    /* At most MZ_SELF_TILE rows of a query head; scratch: cpu_self_attention.c. */
+    mz_self_attention_kernel self_attention;
+    /* All rows of a sequence and the query heads of a kv head. */
+    mz_self_attention_kernel self_attention_backward;
 } mz_row_kernels;
 
 extern const mz_row_kernels mz_row_kernels_scalar;

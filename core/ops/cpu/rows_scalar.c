@@ -1,6 +1,7 @@
 /* Row kernels without intrinsics: the portable version, always built. */
 #include "core/ops/cpu/rows_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -67,6 +68,11 @@ MZ_KERNEL_INLINE vec v_keep_n(vec x, int64_t n) {
     return n > 0 ? x : -INFINITY;
 }
 
+/* -inf in the first n lanes (any n), x in the others. */
+MZ_KERNEL_INLINE vec v_drop_n(vec x, int64_t n) {
+    return n > 0 ? -INFINITY : x;
+}
+
 /* 2^(b - 127) for b the low 9 bits of t's representation, 0 (gives 0) to 255 (gives infinity). */
 MZ_KERNEL_INLINE vec v_low_bits_to_exponent(vec t) {
     uint32_t bits = 0;
@@ -84,11 +90,22 @@ MZ_KERNEL_INLINE float v_max_lane(vec x) {
     return x;
 }
 
+/* to[c, r] = from[r, c] for 4 rows and columns. */
+MZ_KERNEL_INLINE void transpose_4x4(float *to, int64_t to_stride, const float *from,
+                                    int64_t from_stride) {
+    for (int r = 0; r < 4; r++) {
+        for (int c = 0; c < 4; c++) {
+            to[c * to_stride + r] = from[r * from_stride + c];
+        }
+    }
+}
+
 #include "core/ops/cpu/rows_kernels.inc"
 
 #include "core/ops/cpu/attention_kernels.inc"
 
 #include "core/ops/cpu/rows_backward_kernels.inc"
+#include "core/ops/cpu/self_attention_kernels.inc"
 
 const mz_row_kernels mz_row_kernels_scalar = {
     .rms_norm = rms_norm_row,
@@ -107,4 +124,6 @@ const mz_row_kernels mz_row_kernels_scalar = {
     .rope_backward = rope_backward_row,
     .softmax_backward = softmax_backward_row,
     .silu_mul_backward = silu_mul_backward_row,
+    .self_attention = self_attention_rows,
+    .self_attention_backward = self_attention_backward_rows,
 };
