@@ -398,6 +398,8 @@ static int run(int argc, char **argv) {
          "checkpoint folder or name (default timemoe-nano)", 0, 0, NULL, &in->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &in->models_dir},
+        {"adapter", 0, MZ_OPTION_STRING, "DIR", "low-rank adapter (LoRA) of the model", 0, 0, NULL,
+         &in->adapter},
         {"precision", 0, MZ_OPTION_CHOICE, NULL, "arithmetic of the products (default f32)", 0, 0,
          "f32|bf16", &in->precision},
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object", 0, 0, NULL, &r->json},

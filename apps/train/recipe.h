@@ -32,7 +32,7 @@ typedef struct mz_train_model {
     int64_t lora_rank;
     double lora_alpha;
     bool lora_rslora; /* scale alpha / sqrt(rank) in place of alpha / rank */
-    const char *lora_targets[MZ_TRAIN_MAX_TARGETS]; /* patterns of weights' names */
+    const char *lora_targets[MZ_TRAIN_MAX_TARGETS]; /* as mz_lora_config has them */
     int n_lora_targets;
 } mz_train_model;
 

@@ -55,10 +55,6 @@ static mz_series_sampler_config sampler_of(const mz_train_data *d,
 }
 
 static mz_status check_forecast(mz_context *ctx, const mz_train_recipe *r) {
-    if (r->model.has_lora) {
-        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
-                       "%s: model.lora: the job \"forecast\" trains whole weights only", r->path);
-    }
     if (r->batch_tokens > 0) {
         return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
                        "%s: batch.tokens: the job \"forecast\" counts points", r->path);
@@ -87,6 +83,12 @@ static mz_status create_forecast(mz_context *ctx, const mz_train_recipe *r, mz_t
         sources[i] = source_of(&r->data.sources[i]);
     }
     (void)snprintf(name, sizeof name, "%s: model.init.config", r->path);
+    const mz_lora_config lora = {.rank = r->model.lora_rank,
+                                 .alpha = r->model.lora_alpha,
+                                 .rslora = r->model.lora_rslora,
+                                 .targets = r->model.lora_targets,
+                                 .n_targets = r->model.n_lora_targets,
+                                 .base = r->model.checkpoint};
     const mz_series_training_config config = {
         .checkpoint = r->model.checkpoint,
         .model_config = r->model.config,
@@ -94,6 +96,8 @@ static mz_status create_forecast(mz_context *ctx, const mz_train_recipe *r, mz_t
         .init = {.seed = (uint64_t)r->model.seed, .deviation = r->model.deviation},
         .precision = r->precision == MZ_TRAIN_BF16 ? MZ_PRECISION_BF16 : MZ_PRECISION_F32,
         .recompute = r->recompute,
+        .lora = r->model.has_lora ? &lora : NULL,
+        .lora_seed = (uint64_t)r->model.seed,
         .sampler = sampler_of(&r->data, sources),
         .batch_points = r->batch_points,
         .evaluation_examples = r->evaluation_examples,

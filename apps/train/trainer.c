@@ -235,9 +235,11 @@ mz_status mz_trainer_check_folder(mz_context *ctx, const char *output, bool resu
     bool has_metrics = false;
     bool has_checkpoints = false;
     bool has_model = false;
+    bool has_adapter = false;
     MZ_TRY(has_file(ctx, output, "metrics.jsonl", &has_metrics));
     MZ_TRY(mz_train_state_exists(ctx, output, &has_checkpoints));
     MZ_TRY(has_file(ctx, output, "config.json", &has_model));
+    MZ_TRY(has_file(ctx, output, "adapter_config.json", &has_adapter));
     const bool has_training = has_metrics || has_checkpoints;
     if (has_training && !resume) {
         return mz_fail(&ctx->error, MZ_ERR_ARG,
@@ -246,11 +248,11 @@ mz_status mz_trainer_check_folder(mz_context *ctx, const char *output, bool resu
                        output);
     }
     /* Perhaps the very one that is to be tuned. */
-    if (has_model && !has_training) {
+    if ((has_model || has_adapter) && !has_training) {
         return mz_fail(&ctx->error, MZ_ERR_ARG,
-                       "%s: holds a model (config.json) that no training there has written; "
+                       "%s: holds a model (%s) that no training there has written; "
                        "--output names another folder",
-                       output);
+                       output, has_model ? "config.json" : "adapter_config.json");
     }
     return MZ_OK;
 }

@@ -45,7 +45,6 @@ void mz_forecaster_close(mz_forecaster *f) {
     if (f == NULL) {
         return;
     }
-    mz_forecaster_session_close(f);
     mz_forecaster_unload_adapters(f);
     mz_free(f->ctx, f->adapters);
     mz_free(f->ctx, f->parts.decoder.blocks);

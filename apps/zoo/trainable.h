@@ -27,7 +27,7 @@ typedef struct mz_train_report {
 /* Owned by whoever created it; one thread. */
 typedef struct mz_trainable {
     void *self;
-    mz_parameters *parameters; /* of the model, all of them; owned by self */
+    mz_parameters *parameters; /* all of the model, or of the adapter over it; owned by self */
     /* Adds to the gradients those of loss / n_micro of micro-batch `micro` (below n_micro) of
      * `step`. A pure function of (parameters, step, micro): training resumes without further
      * state. */
@@ -35,9 +35,10 @@ typedef struct mz_trainable {
                            mz_train_report *report);
     /* Loss on held-out data; gradients are untouched. NULL: there is none. */
     mz_status (*evaluate)(void *self, mz_train_report *report);
-    /* Writes the model as its authors publish it (config.json, model.safetensors) into the existing
-     * folder `dir`, with `values` [parameters->n] in place of the parameters' own where not NULL
-     * (their moving average), in `dtype`. Each file replaces its target only when complete. */
+    /* Writes the model as its authors publish it (config.json, model.safetensors), or the adapter
+     * as PEFT does (adapter_config.json, adapter_model.safetensors), into the existing folder
+     * `dir`, with `values` [parameters->n] in place of the parameters' own where not NULL (their
+     * moving average), in `dtype`. Each file replaces its target only when complete. */
     mz_status (*save)(void *self, const char *dir, const mz_tensor *values, mz_dtype dtype);
     void (*destroy)(void *self); /* accepts NULL */
 } mz_trainable;

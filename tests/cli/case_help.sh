@@ -47,7 +47,7 @@ out_has 'default 512'
 usage 'no command given' 
 usage 'unknown command "forcast"; did you mean forecast\?' forcast
 usage 'unknown command "xyzzy", expected one of: forecast, train, models, bench' xyzzy
-usage 'no command given, expected one of: list, show' models
+usage 'no command given, expected one of: list, show, merge' models
 usage 'did you mean show' models shwo
 usage 'no command given' bench
 usage 'no model given' models show

@@ -3,10 +3,13 @@
  * of whole models in f32. */
 #include "tests/testing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/lora.h"
+#include "apps/zoo/forecaster_parts.h"
 #include "apps/zoo/zoo.h"
 #include "core/ops/cuda/cuda_backend.h"
 #include "core/weights.h"
@@ -187,12 +190,76 @@ static void tiny_bf16(void **state) {
     close_golden(&g);
 }
 
+/* A forecast of the tiny model with an adapter on all linears, on one backend. */
+static void forecast_with(golden *g, const mz_backend *backend, const char *adapter,
+                          double forecast[12]) {
+    mz_forecaster *model = NULL;
+    double values[40];
+    const mz_load_options load = {.backend = backend, .adapter = adapter};
+    const mz_forecast_options options = {.horizon = 12};
+    mz_forecast_item item = {.values = values, .n_values = 40, .forecast = forecast};
+    for (int i = 0; i < 40; i++) {
+        values[i] = (double)(i % 7) - 0.1 * (double)(i % 11);
+    }
+    mz_assert_ok(&g->ctx, mz_zoo_load_forecaster(&g->ctx, MOEZOO_TESTS_DIR "/golden/time-moe/tiny",
+                                                 &load, &model));
+    mz_assert_ok(&g->ctx, mz_forecaster_run(model, &options, &item, 1));
+    mz_forecaster_close(model);
+}
+
+/* Adapters, too, answer as in the reference; saved from the device they are what they were. */
+static void adapters(void **state) {
+    (void)state;
+    static const char *const all[] = {"all-linear"};
+    static const mz_lora_config config = {.rank = 2, .alpha = 4, .targets = all, .n_targets = 1};
+    golden g;
+    mz_parameters p = {0};
+    mz_lora *lora = NULL;
+    mz_forecaster *host = NULL;
+    char dir[512];
+    char again[512];
+    double forecasts[3][12];
+    open_golden(&g, "tiny");
+    (void)snprintf(dir, sizeof dir, "%s", mz_temp_dir_create());
+    (void)snprintf(again, sizeof again, "%s", mz_temp_dir_create());
+    mz_assert_ok(&g.ctx, mz_zoo_load_forecaster(&g.ctx, MOEZOO_TESTS_DIR "/golden/time-moe/tiny",
+                                                &(mz_load_options){0}, &host));
+    mz_assert_ok(&g.ctx, mz_lora_create(&g.ctx, &mz_forecaster_parts_of(host)->loader, &config, 1,
+                                        &p, &lora));
+    for (int64_t i = 1; i < p.n; i += 2) {
+        mz_fill_uniform(p.items[i].value.data, mz_tensor_n_elements(&p.items[i].value), (uint64_t)i,
+                        0.05f);
+    }
+    mz_assert_ok(&g.ctx, mz_lora_save(lora, dir, NULL, MZ_DTYPE_F32));
+    mz_lora_destroy(lora);
+    mz_parameters_free(&g.ctx, &p);
+    mz_forecaster_close(host);
+    forecast_with(&g, mz_backend_reference(), dir, forecasts[0]);
+    forecast_with(&g, mz_backend_cuda(), dir, forecasts[1]);
+    forecast_with(&g, mz_backend_cuda(), NULL, forecasts[2]);
+    double worst = 0;
+    double change = 0;
+    for (int i = 0; i < 12; i++) {
+        worst = fmax(worst, fabs(forecasts[0][i] - forecasts[1][i]));
+        change = fmax(change, fabs(forecasts[2][i] - forecasts[1][i]));
+    }
+    assert_true(worst < BOUND && change > 10 * BOUND);
+    const mz_loader *device = &mz_forecaster_parts_of(g.model)->loader;
+    assert_int_equal(mz_lora_load(&g.ctx, device, dir, &p, &lora), MZ_ERR_UNSUPPORTED);
+    mz_assert_ok(&g.ctx, mz_lora_load(&g.ctx, device, dir, NULL, &lora));
+    mz_assert_ok(&g.ctx, mz_lora_save(lora, again, NULL, MZ_DTYPE_F32));
+    mz_lora_destroy(lora);
+    forecast_with(&g, mz_backend_cuda(), again, forecasts[0]);
+    assert_memory_equal(forecasts[0], forecasts[1], sizeof forecasts[0]);
+    mz_temp_dir_remove(dir);
+    mz_temp_dir_remove(again);
+    close_golden(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tiny),
-        cmocka_unit_test(gqa),
-        cmocka_unit_test(dense),
-        cmocka_unit_test(tiny_bf16),
+        cmocka_unit_test(tiny),      cmocka_unit_test(gqa),      cmocka_unit_test(dense),
+        cmocka_unit_test(tiny_bf16), cmocka_unit_test(adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
