@@ -20,7 +20,7 @@ mz_status mz_residual_mlp_forward(mz_stream *s, const mz_tensor *y, const mz_ten
     MZ_TRY(mz_op_gated_activation(s, &hidden, &gate, &up, mlp->activation));
     MZ_TRY(mz_op_linear(s, &down, &hidden, &mlp->w_down));
     MZ_TRY(mz_op_linear(s, &skip, x, &mlp->w_skip));
-    MZ_TRY(mz_op_add(s, y, &down, &skip));
+    MZ_TRY(mz_op_add(s, y, &down, &skip, 1));
     mz_stream_release(s, mark);
     return MZ_OK;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "apps/commands.h"
+#include "apps/models_adapter.h"
 #include "apps/models_usage.h"
 #include "apps/zoo/zoo.h"
 #include "core/file.h"
@@ -262,28 +263,31 @@ static void print_model_json(const char *name, const char *dir, const mz_model_i
     (void)printf("]}\n");
 }
 
+static mz_status show_model(mz_context *ctx, const char *name, const char *dir, bool json) {
+    mz_weights *weights = NULL;
+    mz_model_info info;
+    MZ_TRY(mz_zoo_describe(ctx, dir, &info));
+    MZ_TRY(mz_weights_open(ctx, dir, &weights));
+    (json ? print_model_json : print_model)(name, dir, &info, weights);
+    mz_weights_close(ctx, weights);
+    return MZ_OK;
+}
+
 static mz_status show(mz_context *ctx, const char *model_argument, const char *models_dir,
                       bool json) {
     char *dir = NULL;
     char *name = NULL;
-    mz_weights *weights = NULL;
-    mz_model_info info;
+    bool is_adapter = false;
     mz_status status = mz_cli_find_model(ctx, model_argument, models_dir, NULL, &dir);
     if (status == MZ_OK) {
         status = mz_cli_model_name(ctx, dir, &name);
     }
     if (status == MZ_OK) {
-        status = mz_zoo_describe(ctx, dir, &info);
+        status = mz_models_is_adapter(ctx, dir, &is_adapter);
     }
     if (status == MZ_OK) {
-        status = mz_weights_open(ctx, dir, &weights);
+        status = (is_adapter ? mz_models_show_adapter : show_model)(ctx, name, dir, json);
     }
-    if (status == MZ_OK && json) {
-        print_model_json(name, dir, &info, weights);
-    } else if (status == MZ_OK) {
-        print_model(name, dir, &info, weights);
-    }
-    mz_weights_close(ctx, weights);
     mz_free(ctx, name);
     mz_free(ctx, dir);
     return status;
@@ -358,7 +362,7 @@ static const mz_command list_command = {
 
 static const mz_command show_command = {
     .name = "models show",
-    .summary = "what a checkpoint is: family, sizes, experts, files; which experts it uses",
+    .summary = "what a checkpoint or an adapter is: sizes, experts, files; which experts it uses",
     .usage = "moezoo models show DIR|NAME [--usage FILE] [options]",
     .examples = "  moezoo models show timemoe-nano\n"
                 "  moezoo models show ./TimeMoE-50M --json\n"
@@ -368,15 +372,17 @@ static const mz_command show_command = {
 };
 
 static int run(int argc, char **argv) {
-    static const mz_command *const commands[] = {&list_command, &show_command, NULL};
-    return mz_cli_dispatch("moezoo models", "what is installed, and what a checkpoint is", commands,
+    static const mz_command *const commands[] = {&list_command, &show_command,
+                                                 &mz_command_models_merge, NULL};
+    return mz_cli_dispatch("moezoo models",
+                           "what is installed, what a checkpoint is, merging adapters", commands,
                            argc, argv);
 }
 
 const mz_command mz_command_models = {
     .name = "models",
-    .summary = "list installed models, show what a checkpoint is",
-    .usage = "moezoo models list|show ...",
+    .summary = "list installed models, show what a checkpoint is, merge adapters",
+    .usage = "moezoo models list|show|merge ...",
     .examples = "  moezoo models list\n"
                 "  moezoo models show timemoe-nano\n",
     .run = run,

@@ -96,7 +96,8 @@ struct mz_backend {
     mz_status (*softmax)(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
     mz_status (*gated_activation)(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                   const mz_tensor *up, mz_activation activation);
-    mz_status (*add)(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+    mz_status (*add)(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                     float scale);
     mz_status (*gather_rows)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                              const int32_t *rows);
     mz_status (*kv_write)(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,

@@ -49,7 +49,11 @@ void mz_loader_close(mz_loader *loader) {
                                             loader->stream.arena.bound);
     }
     mz_stream_close(&loader->stream);
+    for (int64_t i = 0; i < loader->n_matrices; i++) {
+        mz_free(loader->ctx, loader->matrices[i].name);
+    }
     if (loader->ctx != NULL) {
+        mz_free(loader->ctx, loader->matrices);
         mz_weights_close(loader->ctx, loader->weights);
     }
     *loader = (mz_loader){0};
@@ -64,15 +68,6 @@ void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradi
 
 /* ---- parameters ---- */
 
-/* FNV-1a: a stream of random numbers for each name. */
-static uint64_t stream_of_name(const char *name) {
-    uint64_t hash = 14695981039346656037u;
-    for (const char *c = name; *c != '\0'; c++) {
-        hash = (hash ^ (uint8_t)*c) * 1099511628211u;
-    }
-    return hash;
-}
-
 static void fresh_values(const mz_init *init, const char *name, const mz_tensor *t) {
     const int64_t n = mz_tensor_n_elements(t);
     float *values = t->data;
@@ -82,7 +77,7 @@ static void fresh_values(const mz_init *init, const char *name, const mz_tensor 
         }
         return;
     }
-    const uint64_t stream = stream_of_name(name);
+    const uint64_t stream = mz_rng_stream_of(name);
     const double deviation =
         init->deviation > 0 ? init->deviation : 1.0 / sqrt((double)mz_tensor_n_cols(t));
     for (int64_t i = 0; i < n; i++) {
@@ -138,6 +133,39 @@ static mz_status place(mz_loader *loader, mz_tensor *t, const char *name) {
     return MZ_OK;
 }
 
+/* Notes where a matrix has gone to; `m->name` is the tensor's and is copied. */
+static mz_status note_matrix(mz_loader *loader, const mz_loaded_matrix *m) {
+    static const char ending[] = ".weight";
+    const size_t n_ending = sizeof ending - 1;
+    if (!loader->filling) {
+        return MZ_OK;
+    }
+    void *matrices = loader->matrices;
+    char *name = NULL;
+    MZ_TRY(mz_grow(loader->ctx, &matrices, &loader->matrices_capacity,
+                   (size_t)loader->n_matrices + 1, sizeof *m, "list of matrices"));
+    loader->matrices = matrices;
+    MZ_TRY(mz_strdup(loader->ctx, m->name, &name));
+    const size_t n = strlen(name);
+    if (n > n_ending && strcmp(name + n - n_ending, ending) == 0) {
+        name[n - n_ending] = '\0';
+    }
+    mz_loaded_matrix *noted = &loader->matrices[loader->n_matrices++];
+    *noted = *m;
+    noted->name = name;
+    return MZ_OK;
+}
+
+static mz_status get_matrix(mz_loader *loader, mz_tensor *out, int64_t d_out, int64_t d_in,
+                            const char *name) {
+    const int64_t shape[] = {d_out, d_in};
+    if (loader->parameters != NULL) {
+        return take_parameter(loader, out, shape, 2, name);
+    }
+    MZ_TRY(mz_weights_get(loader->weights, name, shape, 2, out));
+    return place(loader, out, name);
+}
+
 mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in,
                            mz_precision precision, const char *name, ...) {
     char full[NAME_BYTES];
@@ -145,13 +173,9 @@ mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int
     va_start(args, name);
     (void)vsnprintf(full, sizeof full, name, args);
     va_end(args);
-    const int64_t shape[] = {d_out, d_in};
     out->precision = precision;
-    if (loader->parameters != NULL) {
-        return take_parameter(loader, &out->weight, shape, 2, full);
-    }
-    MZ_TRY(mz_weights_get(loader->weights, full, shape, 2, &out->weight));
-    return place(loader, &out->weight, full);
+    MZ_TRY(get_matrix(loader, &out->weight, d_out, d_in, full));
+    return note_matrix(loader, &(mz_loaded_matrix){.name = full, .linear = out});
 }
 
 /* `t` widened to f32 at `dst`, which is in backend memory. */
@@ -196,19 +220,21 @@ mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_exper
     void *table = NULL;
     MZ_TRY(mz_stream_take_bytes(&loader->stream, table_bytes, suffix, &table));
     for (int32_t e = 0; e < n_experts; e++) {
-        mz_linear one = {0};
-        MZ_TRY(
-            mz_loader_matrix(loader, &one, d_out, d_in, precision, "%s.%d.%s", prefix, e, suffix));
+        char name[NAME_BYTES];
+        mz_tensor one = {0};
+        (void)snprintf(name, sizeof name, "%s.%d.%s", prefix, e, suffix);
+        MZ_TRY(get_matrix(loader, &one, d_out, d_in, name));
+        MZ_TRY(note_matrix(loader, &(mz_loaded_matrix){.name = name, .bank = out, .expert = e}));
         if (!loader->filling) {
             continue;
         }
-        if (e > 0 && one.weight.dtype != bank.dtype) {
+        if (e > 0 && one.dtype != bank.dtype) {
             return mz_fail(&loader->ctx->error, MZ_ERR_UNSUPPORTED,
-                           "tensor %s.%d.%s is %s, the experts before it are %s", prefix, e, suffix,
-                           mz_dtype_get(one.weight.dtype)->name, mz_dtype_get(bank.dtype)->name);
+                           "tensor %s is %s, the experts before it are %s", name,
+                           mz_dtype_get(one.dtype)->name, mz_dtype_get(bank.dtype)->name);
         }
-        bank.dtype = one.weight.dtype;
-        const void *data = one.weight.data;
+        bank.dtype = one.dtype;
+        const void *data = one.data;
         MZ_TRY(backend->upload(&loader->stream, (unsigned char *)table + (size_t)e * sizeof data,
                                &data, sizeof data));
     }

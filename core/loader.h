@@ -25,6 +25,14 @@ typedef struct mz_loader_options {
                                   with gradients beside them; host memory only. NULL: read-only */
 } mz_loader_options;
 
+/* A matrix that was handed out, under the name of its tensor, for adapters. */
+typedef struct mz_loaded_matrix {
+    char *name;        /* without ".weight"; owned by the loader */
+    mz_linear *linear; /* where the loading code has put it, or NULL: */
+    mz_linear_bank *bank;
+    int32_t expert; /* of the bank */
+} mz_loaded_matrix;
+
 /* Created by mz_loader_open; closing it ends the life of every tensor it handed out. One thread
  * while loading. */
 typedef struct mz_loader {
@@ -35,6 +43,11 @@ typedef struct mz_loader {
     mz_init init;
     mz_parameters *parameters;
     void *gradients; /* of the arena, where there are parameters */
+    /* What the second run has handed out, in its order, the experts of a bank next to each other:
+     * what it was handed out to must stay where it is. */
+    mz_loaded_matrix *matrices; /* [n_matrices] */
+    int64_t n_matrices;
+    size_t matrices_capacity;
 } mz_loader;
 
 /* Opens the checkpoint at `path` (see mz_weights_open; not read for fresh values) in measure mode.
@@ -50,7 +63,7 @@ void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradi
                       size_t *n_bytes);
 
 /* A matrix [d_out, d_in] as stored; `name` is a printf format for the tensor's name. *out keeps its
- * bias. */
+ * bias, and must stay where it is as long as the loader. */
 mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int64_t d_in,
                            mz_precision precision, const char *name, ...) MZ_PRINTF(6, 7);
 
@@ -58,8 +71,8 @@ mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int
 mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const char *name, ...)
     MZ_PRINTF(4, 5);
 
-/* The matrices PREFIX.e.SUFFIX of experts e = 0..n_experts-1 as a bank. Errors also: UNSUPPORTED
- * when they differ in type. */
+/* The matrices PREFIX.e.SUFFIX of experts e = 0..n_experts-1 as a bank, which stays likewise.
+ * Errors also: UNSUPPORTED when they differ in type. */
 mz_status mz_loader_bank(mz_loader *loader, mz_linear_bank *out, int32_t n_experts, int64_t d_out,
                          int64_t d_in, mz_precision precision, const char *prefix,
                          const char *suffix);

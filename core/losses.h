@@ -49,8 +49,8 @@ mz_status mz_loss_pinball(mz_stream *s, const mz_tensor *pred, const mz_tensor *
  * `hidden` and to weight and bias of `head`. The logits have the precision of the backend's
  * product. hidden   [n_rows, d_model] head     weight [vocab_size, d_model] targets  [n_rows] each
  * 0 to vocab_size - 1 weight   [n_rows], or NULL Errors also: ARG naming the row and target outside
- * the vocabulary; UNSUPPORTED for a gradient that the backend cannot compute; those of the
- * backend's ops, after which gradients are undefined. */
+ * the vocabulary; UNSUPPORTED for a gradient that the backend cannot compute and for a head with
+ * deltas; those of the backend's ops, after which gradients are undefined. */
 enum { MZ_LOGITS_BYTES = 64 << 20 };
 mz_status mz_loss_cross_entropy(mz_stream *s, const mz_tensor *hidden, const mz_linear *head,
                                 const int32_t *targets, const float *weight, double scale,

@@ -50,6 +50,10 @@ static mz_status check_head(mz_stream *s, const mz_linear *head, int64_t d_model
                        "%s: weight is %s, expected a floating-point type", name,
                        mz_dtype_get(w->dtype)->name);
     }
+    if (head->deltas != NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "%s: the head has an adapter, which blocks of its rows leave out", name);
+    }
     if (present(b) && (b->n_dims != 1 || b->shape[0] != w->shape[0] || b->dtype != MZ_DTYPE_F32)) {
         return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "%s: bias is %s %s, expected f32 [%lld]", name,
                        mz_dtype_get(b->dtype)->name,

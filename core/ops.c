@@ -83,6 +83,9 @@ mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, con
     MZ_TRY(check(s, "linear", "x", x, size.n_rows, size.d_in));
     MZ_TRY(check(s, "linear", "y", y, size.n_rows, size.d_out));
     MZ_TRY(check_linear(s, "linear", w, size.d_out, size.d_in));
+    if (w->deltas != NULL) {
+        return mz_composed_linear(s, y, x, w);
+    }
     mz_status status;
     if (only_measured(s, MZ_OP_LINEAR, &size, &status)) {
         return status;
@@ -164,7 +167,8 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     return s->tape != NULL ? mz_record_gated_activation(s, y, gate, up, activation) : MZ_OK;
 }
 
-mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
+mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                    float scale) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = y->shape[1]};
     MZ_TRY(check(s, "add", "y", y, size.n_rows, size.d_in));
     MZ_TRY(check(s, "add", "a", a, size.n_rows, size.d_in));
@@ -174,9 +178,9 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->add(s, y, a, b);
-    MZ_TRY(charge(s, MZ_OP_ADD, start, (double)size.n_rows * (double)size.d_in, status));
-    return s->tape != NULL ? mz_record_add(s, y, a, b) : MZ_OK;
+    status = s->backend->add(s, y, a, b, scale);
+    MZ_TRY(charge(s, MZ_OP_ADD, start, 2.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_add(s, y, a, b, scale) : MZ_OK;
 }
 
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -336,6 +340,9 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     size.d_out = bank->d_out;
     MZ_TRY(check(s, "grouped_linear", "x", x, gather ? routing->n_tokens : n_slots, bank->d_in));
     MZ_TRY(check(s, "grouped_linear", "y", y, n_slots, bank->d_out));
+    if (bank->deltas != NULL) {
+        return mz_composed_grouped_linear(s, y, x, bank, routing, gather);
+    }
     mz_status status;
     if (only_measured(s, MZ_OP_GROUPED_LINEAR, &size, &status)) {
         return status;
@@ -371,6 +378,10 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
                            : MZ_OK;
 }
 
+static bool ffn_has_deltas(const mz_gated_ffn *ffn) {
+    return ffn->w_gate.deltas != NULL || ffn->w_up.deltas != NULL || ffn->w_down.deltas != NULL;
+}
+
 mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                           const mz_gated_ffn *ffn) {
     const int64_t d = x->shape[1];
@@ -381,7 +392,7 @@ mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_gate, d_ff, d));
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_up, d_ff, d));
     MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_down, d, d_ff));
-    if (s->backend->gated_ffn == NULL || s->tape != NULL) {
+    if (s->backend->gated_ffn == NULL || s->tape != NULL || ffn_has_deltas(ffn)) {
         return mz_composed_gated_ffn(s, y, x, ffn);
     }
     mz_status status;
@@ -419,10 +430,16 @@ static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     return MZ_OK;
 }
 
+static bool moe_has_deltas(const mz_moe *moe) {
+    return moe->router_proj.deltas != NULL || moe->w_gate.deltas != NULL ||
+           moe->w_up.deltas != NULL || moe->w_down.deltas != NULL ||
+           (moe->has_shared && (moe->shared_gate.deltas != NULL || ffn_has_deltas(&moe->shared)));
+}
+
 mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                     const mz_routing *routing, mz_moe_probe *probe) {
     MZ_TRY(check_moe(s, y, x, moe, routing));
-    if (s->backend->moe == NULL || s->tape != NULL || probe != NULL) {
+    if (s->backend->moe == NULL || s->tape != NULL || probe != NULL || moe_has_deltas(moe)) {
         return mz_composed_moe(s, y, x, moe, routing, probe);
     }
     mz_op_size size = routing_size(routing, x->shape[1]);

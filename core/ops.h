@@ -49,12 +49,24 @@ typedef enum mz_precision {
 
 typedef enum mz_activation { MZ_ACTIVATION_SILU = 0 } mz_activation;
 
-/* y = x W^T + b. */
+typedef struct mz_low_rank mz_low_rank;
+typedef struct mz_low_rank_bank mz_low_rank_bank;
+
+/* y = x W^T + b, plus the deltas. */
 typedef struct mz_linear {
     mz_tensor weight; /* [d_out, d_in] f32, f16 or bf16, backend memory */
     mz_tensor bias;   /* [d_out] f32, or absent */
     mz_precision precision;
+    mz_low_rank *deltas; /* the first of a list, which adapters own; NULL: none */
 } mz_linear;
+
+/* What an adapter adds to a linear: scale * B (A x) (Hu et al. 2021, section 4.1). */
+struct mz_low_rank {
+    mz_linear a; /* [rank, d_in], without bias and deltas, as b */
+    mz_linear b; /* [d_out, rank] */
+    float scale;
+    mz_low_rank *next; /* added after this one */
+};
 
 /* Gated feed-forward: y = W_down (act(W_gate x) * (W_up x)). */
 typedef struct mz_gated_ffn {
@@ -72,7 +84,16 @@ typedef struct mz_linear_bank {
     int64_t ld; /* elements from one row to the next */
     const void *const
         *data; /* [n_experts] row-major matrices; the table too is in backend memory */
+    mz_low_rank_bank *deltas; /* the first of a list, which adapters own; NULL: none */
 } mz_linear_bank;
+
+/* The same for a bank: an A and a B for each expert. */
+struct mz_low_rank_bank {
+    mz_linear_bank a; /* of [rank, d_in], without deltas, as b */
+    mz_linear_bank b; /* of [d_out, rank] */
+    float scale;
+    mz_low_rank_bank *next;
+};
 
 /* How a router turns logits into chosen experts and weights. */
 typedef enum mz_router_kind {
@@ -150,7 +171,8 @@ typedef struct mz_rope_table {
 
 /* ---- Primitive ops: every backend has all of them ---- */
 
-/* y[t] = W x[t] + b.
+/* y[t] = W x[t] + b + sum over deltas, in their order, of scale * B (A x[t]). With deltas it is
+ * composed of mz_op_linear without and mz_op_add, which is also what a tape and a profile see.
  *   x  [n_tokens, d_in]
  *   y  [n_tokens, d_out] */
 mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
@@ -176,8 +198,9 @@ mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                  const mz_tensor *up, mz_activation activation);
 
-/* y = a + b. */
-mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+/* y = a + scale * b; with scale 1 the bits of a + b. */
+mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                    float scale);
 
 /* y[i] = x[rows[i]].
  *   rows  [n] i32, backend memory
@@ -214,7 +237,7 @@ mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *r
 mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing);
 
 /* For each sorted row i of expert e: y[i] = W_e x[r], with r = row_index[i] / top_k if `gather`,
- * else r = i.
+ * else r = i. Deltas as for mz_op_linear.
  *   x  [n_tokens, d_in] if `gather`, else [n_slots, d_in]
  *   y  [n_slots, d_out] */
 mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -230,7 +253,8 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
                         const mz_routing *routing, const mz_tensor *shared_out,
                         const mz_tensor *shared_logit);
 
-/* ---- Fused ops: a backend's own where it has one, otherwise composed ---- */
+/* ---- Fused ops: a backend's own where it has one, otherwise, or where a matrix has deltas,
+ * composed ---- */
 
 /* Gated feed-forward (Shazeer 2020).
  *   x, y  [n_tokens, d_model] */

@@ -203,6 +203,7 @@ mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_
 
 typedef struct add_args {
     mz_tensor y, a, b;
+    float scale; /* of b */
 } add_args;
 
 static mz_status add_backward(mz_stream *s, const void *args) {
@@ -218,14 +219,15 @@ static mz_status add_backward(mz_stream *s, const void *args) {
         const double start = begin(s);
         if (present(&d_x)) {
             MZ_TRY(end(s, MZ_OP_ACCUMULATE, start, (double)mz_tensor_n_elements(&d_x),
-                       ops->accumulate(s, &d_x, &d_y, 1.0f)));
+                       ops->accumulate(s, &d_x, &d_y, i == 0 ? 1.0f : a->scale)));
         }
     }
     return MZ_OK;
 }
 
-mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
-    const add_args args = {.y = *y, .a = *a, .b = *b};
+mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                        float scale) {
+    const add_args args = {.y = *y, .a = *a, .b = *b, .scale = scale};
     const mz_tensor *inputs[] = {a, b};
     if (!mz_tape_needs(s, inputs, 2)) {
         return MZ_OK;

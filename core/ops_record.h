@@ -14,7 +14,8 @@ mz_status mz_record_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_record_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                      const mz_tensor *up, mz_activation activation);
-mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                        float scale);
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                 const int32_t *rows);
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,

@@ -29,6 +29,14 @@ void mz_rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out
     out[3] = c3;
 }
 
+uint64_t mz_rng_stream_of(const char *name) {
+    uint64_t hash = 14695981039346656037u;
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)*c) * 1099511628211u;
+    }
+    return hash;
+}
+
 float mz_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index) {
     uint32_t words[4];
     mz_rng_block(seed, stream, index / 4, words);

@@ -13,6 +13,10 @@ extern "C" {
 /* The four 32-bit words of block `counter`. */
 void mz_rng_block(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
+/* The stream that belongs to a name (FNV-1a), so that a tensor's values do not depend on which
+ * others there are. */
+uint64_t mz_rng_stream_of(const char *name);
+
 /* Value `index` of the stream, uniform in [0, 1), a multiple of 2^-24. */
 float mz_rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
 

@@ -141,7 +141,7 @@ mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     MZ_TRY(mz_stream_take(s, n_out, d, "attention output", &attn_out));
     MZ_TRY(mz_stream_take(s, n_out, d, "after attention", &after_attn));
     MZ_TRY(attend(s, &attn_out, &normed_out, &normed, block, call));
-    MZ_TRY(mz_op_add(s, &after_attn, &residual, &attn_out));
+    MZ_TRY(mz_op_add(s, &after_attn, &residual, &attn_out, 1));
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "after_attn", &after_attn));
 
     MZ_TRY(mz_stream_take(s, n_out, d, "ffn norm", &ffn_in));
@@ -154,7 +154,7 @@ mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
         MZ_TRY(mz_op_gated_ffn(s, &ffn_out, &ffn_in, &block->ffn));
     }
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "ffn_out", &ffn_out));
-    MZ_TRY(mz_op_add(s, y, &after_attn, &ffn_out));
+    MZ_TRY(mz_op_add(s, y, &after_attn, &ffn_out, 1));
     mz_stream_release(s, mark);
     return mz_trace_record(call->trace, s, call->layer, "out", y);
 }

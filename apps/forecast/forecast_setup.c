@@ -40,6 +40,9 @@ int mz_forecast_input_options(mz_forecast_inputs *in, mz_option *out) {
          &in->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &in->models_dir},
+        {"adapter", 0, MZ_OPTION_STRING, "DIR",
+         "low-rank adapter (LoRA) of the model, a folder as PEFT writes it (default: none)", 0, 0,
+         NULL, &in->adapter},
         {"missing", 0, MZ_OPTION_CHOICE, NULL,
          "fill gaps on a line, with the last value or from other seasons, close them up, or refuse "
          "(default linear)",
@@ -155,7 +158,7 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
                                       .duplicates = (mz_duplicates)in->duplicates,
                                       .n_newest = newest_rows(in),
                                       .watch = {show_reading, &reading}};
-    const mz_load_options load = {.precision = (mz_precision)in->precision};
+    const mz_load_options load = {.precision = (mz_precision)in->precision, .adapter = in->adapter};
     void *memory = NULL;
     out->ctx = ctx;
     const mz_status status = mz_series_open(ctx, in->file, &series, &out->reader);

@@ -8,7 +8,8 @@
 
 /* Targets of the options that these commands share; index of the choice where it is an int. */
 typedef struct mz_forecast_inputs {
-    const char *file, *columns, *id, *time, *value, *freq, *season_text, *model, *models_dir;
+    const char *file, *columns, *id, *time, *value, *freq, *season_text, *model, *models_dir,
+        *adapter;
     int64_t horizon, context_len;
     int duplicates, missing, normalize, precision;
     bool sort, day_first, overshoot;
@@ -23,7 +24,7 @@ typedef struct mz_forecast_inputs {
 
 /* Rows of the option table for the targets; `horizon` is MZ_NOT_GIVEN beforehand. Returns how many
  * were written. */
-enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 17, MZ_FORECAST_MAX_CONTEXT = 1 << 18 };
+enum { MZ_NOT_GIVEN = -1, MZ_FORECAST_INPUT_OPTIONS = 18, MZ_FORECAST_MAX_CONTEXT = 1 << 18 };
 int mz_forecast_input_options(mz_forecast_inputs *inputs, mz_option *out);
 
 /* Reads what the table takes for text, and complains about a missing FILE or horizon (which must be

@@ -147,19 +147,33 @@ static mz_status save(trainer *r) {
 
 /* ---- begin and end ---- */
 
+static mz_status has_file(mz_context *ctx, const char *dir, const char *name, bool *out) {
+    char *path = NULL;
+    MZ_TRY(mz_path_join(ctx, dir, name, &path));
+    *out = mz_file_exists(path);
+    mz_free(ctx, path);
+    return MZ_OK;
+}
+
 mz_status mz_trainer_check_folder(mz_context *ctx, const char *output, bool resume) {
-    char *metrics = NULL;
-    bool has_training = false;
-    MZ_TRY(mz_path_join(ctx, output, "metrics.jsonl", &metrics));
-    has_training = mz_file_exists(metrics);
-    mz_free(ctx, metrics);
-    if (!has_training) {
-        MZ_TRY(mz_train_state_exists(ctx, output, &has_training));
-    }
+    bool has_metrics = false;
+    bool has_checkpoints = false;
+    bool has_model = false;
+    MZ_TRY(has_file(ctx, output, "metrics.jsonl", &has_metrics));
+    MZ_TRY(mz_train_state_exists(ctx, output, &has_checkpoints));
+    MZ_TRY(has_file(ctx, output, "config.json", &has_model));
+    const bool has_training = has_metrics || has_checkpoints;
     if (has_training && !resume) {
         return mz_fail(&ctx->error, MZ_ERR_ARG,
                        "%s: holds a training already; --resume goes on with it, --output names "
                        "another folder",
+                       output);
+    }
+    /* Perhaps the very one that is to be tuned. */
+    if (has_model && !has_training) {
+        return mz_fail(&ctx->error, MZ_ERR_ARG,
+                       "%s: holds a model (config.json) that no training there has written; "
+                       "--output names another folder",
                        output);
     }
     return MZ_OK;

@@ -35,17 +35,18 @@ typedef struct mz_trainer_summary {
 
 /* Trains until the schedule's end or until stopped. In the output folder there are then
  *   metrics.jsonl           a line a step, none twice
- *   checkpoint-...          state to go on from (core/checkpoint.h)
+ *   checkpoints/...         state to go on from (core/checkpoint.h)
  *   config.json, ...        the model (trainable.save), averaged where the recipe says so
  *   loss.svg, experts.svg   pictures of metrics.jsonl
  * A training that was killed and resumed gives the same losses as one that was not, bit by bit.
- * Errors: ARG for a folder that holds a training while `resume` is off, or that another training
- * uses; FORMAT for a loss or gradient that is not finite, naming step and tensor (the last
- * checkpoint stays); IO; NOMEM; those of the trainable. */
+ * Errors: those of mz_trainer_check_folder; IO for a folder that another training uses; FORMAT for
+ * a loss or gradient that is not finite, naming step and tensor (the last checkpoint stays); IO;
+ * NOMEM; those of the trainable. */
 mz_status mz_trainer_run(mz_context *ctx, mz_trainable *trainable, const mz_trainer_config *config,
                          mz_trainer_summary *out);
 
-/* The error of a folder that holds a training while `resume` is off, without changing anything. */
+/* Looks whether a training may write there, changing nothing. Errors: ARG for a folder that holds a
+ * training while `resume` is off, or a model that comes from elsewhere; NOMEM. */
 mz_status mz_trainer_check_folder(mz_context *ctx, const char *output, bool resume);
 
 #ifdef __cplusplus

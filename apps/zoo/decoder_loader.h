@@ -32,7 +32,7 @@ mz_status mz_decoder_sizes_check(const mz_json_object *o, const mz_decoder_sizes
 void mz_decoder_sizes_describe(const mz_decoder_sizes *sizes, int64_t n_outside,
                                mz_model_info *info);
 
-/* Allocates the blocks (mz_alloc; released by mz_forecaster_parts_close). Errors: NOMEM. */
+/* Allocates the blocks (mz_alloc; released by mz_forecaster_close). Errors: NOMEM. */
 mz_status mz_decoder_create(mz_context *ctx, const mz_decoder_sizes *sizes, mz_decoder *out);
 
 /* The tensors model.layers.L.* and model.norm.weight; called twice (core/loader.h). Routers and

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "adapters/lora.h"
 #include "apps/zoo/forecaster_internal.h"
 #include "apps/zoo/native_quantiles.h"
 
@@ -31,22 +32,12 @@ typedef struct track {
 
 /* ---- life ---- */
 
-void mz_forecaster_parts_close(mz_context *ctx, mz_forecaster_parts *parts) {
-    mz_free(ctx, parts->decoder.blocks);
-    mz_loader_close(&parts->loader);
-    *parts = (mz_forecaster_parts){0};
-}
-
-mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster_parts *parts, mz_forecaster **out) {
+mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster **out, mz_forecaster_parts **parts) {
     void *memory = NULL;
-    const mz_status status = mz_calloc(ctx, 1, sizeof(mz_forecaster), "forecaster", &memory);
-    if (status != MZ_OK) {
-        mz_forecaster_parts_close(ctx, parts);
-        return status;
-    }
+    MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_forecaster), "forecaster", &memory));
     mz_forecaster *f = memory;
     f->ctx = ctx;
-    f->parts = *parts;
+    *parts = &f->parts;
     *out = f;
     return MZ_OK;
 }
@@ -55,9 +46,32 @@ void mz_forecaster_close(mz_forecaster *f) {
     if (f == NULL) {
         return;
     }
-    mz_forecaster_session_close(f);
-    mz_forecaster_parts_close(f->ctx, &f->parts);
+    mz_forecaster_unload_adapters(f);
+    mz_free(f->ctx, f->adapters);
+    mz_free(f->ctx, f->parts.decoder.blocks);
+    mz_loader_close(&f->parts.loader);
     mz_free(f->ctx, f);
+}
+
+/* A session's memory was measured for the deltas that there were. */
+mz_status mz_forecaster_load_adapter(mz_forecaster *f, const char *dir) {
+    mz_lora *adapter = NULL;
+    void *adapters = f->adapters;
+    MZ_TRY(mz_grow(f->ctx, &adapters, &f->adapters_capacity, f->n_adapters + 1, sizeof adapter,
+                   "adapters"));
+    f->adapters = adapters;
+    MZ_TRY(mz_lora_load(f->ctx, &f->parts.loader, dir, NULL, &adapter));
+    mz_forecaster_session_close(f);
+    mz_lora_attach(adapter);
+    f->adapters[f->n_adapters++] = adapter;
+    return MZ_OK;
+}
+
+void mz_forecaster_unload_adapters(mz_forecaster *f) {
+    mz_forecaster_session_close(f);
+    while (f->n_adapters > 0) {
+        mz_lora_destroy(f->adapters[--f->n_adapters]);
+    }
 }
 
 const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f) {

@@ -22,6 +22,7 @@ typedef struct mz_load_options {
     const mz_backend *backend; /* NULL: mz_backend_cpu() */
     mz_precision precision;
     mz_loader_options weights; /* fresh or trainable ones; all zero: as the checkpoint has them */
+    const char *adapter;       /* folder of one to attach; NULL: none */
 } mz_load_options;
 
 typedef struct mz_forecast_options {
@@ -70,6 +71,13 @@ typedef struct mz_forecast_item {
 
 /* Releases model and session; accepts NULL. */
 void mz_forecaster_close(mz_forecaster *f);
+
+/* Attaches the low-rank adapter (adapters/lora.h) in folder `dir`; it is not trained. Those of
+ * several add up. Errors: those of mz_lora_load. */
+mz_status mz_forecaster_load_adapter(mz_forecaster *f, const char *dir);
+
+/* Takes all of them off again: the answers are those of the model alone, bit for bit. */
+void mz_forecaster_unload_adapters(mz_forecaster *f);
 
 /* Positions the model was trained for (context + horizon), 0 if unknown. */
 int64_t mz_forecaster_max_positions(const mz_forecaster *f);

@@ -2,6 +2,7 @@
 #ifndef MZ_APPS_ZOO_FORECASTER_INTERNAL_H
 #define MZ_APPS_ZOO_FORECASTER_INTERNAL_H
 
+#include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
 
 /* What a session can hold. */
@@ -25,6 +26,8 @@ typedef struct mz_pass {
 struct mz_forecaster {
     mz_context *ctx;
     mz_forecaster_parts parts;
+    mz_lora **adapters; /* [n_adapters] attached */
+    size_t n_adapters, adapters_capacity;
     mz_profile *profile;
     mz_forecast_watch watch;
     int64_t n_rows_done, n_rows_total; /* of the run */

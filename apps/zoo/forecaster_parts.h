@@ -42,13 +42,12 @@ typedef struct mz_forecaster_parts {
     int64_t max_positions;                 /* points, context + horizon; 0: unknown */
 } mz_forecaster_parts;
 
-/* Takes over the parts, on failure too. Errors: NOMEM. */
-mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster_parts *parts, mz_forecaster **out);
+/* An empty forecaster with the parts of it that a family fills. They are filled where they stay,
+ * because the loader keeps pointers into them. Released with mz_forecaster_close, however far the
+ * filling came. Errors: NOMEM. */
+mz_status mz_forecaster_create(mz_context *ctx, mz_forecaster **out, mz_forecaster_parts **parts);
 
-/* Releases parts that no forecaster took over. */
-void mz_forecaster_parts_close(mz_context *ctx, mz_forecaster_parts *parts);
-
-/* The parts that a forecaster took over; they live as long as it does. */
+/* The parts of a forecaster; they live as long as it does. */
 const mz_forecaster_parts *mz_forecaster_parts_of(const mz_forecaster *f);
 
 /* Rows that hold n_points points. */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
 #include "apps/zoo/series_rows.h"
 #include "apps/zoo/zoo.h"
@@ -20,6 +21,7 @@ typedef struct series_training {
     json_t *model_config;
     mz_parameters parameters;
     mz_forecaster *forecaster;
+    mz_lora *adapter; /* NULL: the model is trained */
     mz_forecast_training *training;
     mz_series_sampler *sampler;
     mz_series_rows rows;
@@ -131,6 +133,9 @@ static mz_status write_weights(series_training *t, const char *dir, const mz_ten
 
 static mz_status save(void *self, const char *dir, const mz_tensor *values, mz_dtype dtype) {
     series_training *t = self;
+    if (t->adapter != NULL) {
+        return mz_lora_save(t->adapter, dir, values, dtype);
+    }
     MZ_TRY(write_weights(t, dir, values, dtype));
     return write_config(t, dir);
 }
@@ -144,6 +149,7 @@ static void destroy(void *self) {
     }
     mz_context *ctx = t->ctx;
     mz_forecast_training_destroy(t->training);
+    mz_lora_destroy(t->adapter);
     mz_forecaster_close(t->forecaster);
     mz_parameters_free(ctx, &t->parameters);
     mz_series_sampler_destroy(ctx, t->sampler);
@@ -154,9 +160,47 @@ static void destroy(void *self) {
     mz_free(ctx, t);
 }
 
+static bool has_adapter(const mz_series_training_config *c) {
+    return c->lora != NULL || c->adapter != NULL;
+}
+
+static mz_status check_adapter(mz_error *err, const mz_series_training_config *c) {
+    if (c->lora != NULL && c->adapter != NULL) {
+        return mz_fail(err, MZ_ERR_ARG, "%s: a fresh adapter and this one, expected one of them",
+                       c->adapter);
+    }
+    if (has_adapter(c) && c->checkpoint == NULL) {
+        return mz_fail(err, MZ_ERR_ARG, "%s: an adapter needs a checkpoint below it, not a config",
+                       c->model_name);
+    }
+    return MZ_OK;
+}
+
+static mz_status attach_adapter(series_training *t) {
+    const mz_series_training_config *c = &t->config;
+    const mz_loader *base = &mz_forecaster_parts_of(t->forecaster)->loader;
+    if (c->lora != NULL) {
+        MZ_TRY(mz_lora_create(t->ctx, base, c->lora, c->lora_seed, &t->parameters, &t->adapter));
+    } else {
+        MZ_TRY(mz_lora_load(t->ctx, base, c->adapter, &t->parameters, &t->adapter));
+    }
+    mz_lora_attach(t->adapter);
+    return MZ_OK;
+}
+
+/* The adapter's values are found beside the activations. */
+static mz_status train_adapter(series_training *t) {
+    const void *values = NULL;
+    void *gradients_of_values = NULL;
+    size_t n_bytes = 0;
+    mz_lora_spaces(t->adapter, &values, &gradients_of_values, &n_bytes);
+    return mz_forecast_training_add_parameters(t->training, values, gradients_of_values, n_bytes);
+}
+
 static mz_status load_model(series_training *t) {
     const mz_series_training_config *c = &t->config;
-    mz_load_options load = {.precision = c->precision, .weights = {.parameters = &t->parameters}};
+    mz_load_options load = {.precision = c->precision,
+                            .weights.parameters = has_adapter(c) ? NULL : &t->parameters};
     if (c->checkpoint == NULL) {
         load.weights.init = &c->init;
         t->model_config = json_deep_copy(c->model_config);
@@ -179,15 +223,20 @@ static mz_status load_model(series_training *t) {
 static mz_status prepare(series_training *t) {
     void *memory = NULL;
     const mz_series_sampler_config *s = &t->config.sampler;
+    MZ_TRY(check_adapter(&t->ctx->error, &t->config));
     MZ_TRY(load_model(t));
+    if (has_adapter(&t->config)) {
+        MZ_TRY(attach_adapter(t));
+    }
     const mz_forecaster_parts *parts = mz_forecaster_parts_of(t->forecaster);
     MZ_TRY(mz_series_sampler_create(t->ctx, s, &t->sampler));
     MZ_TRY(mz_alloc(t->ctx, mz_series_sampler_scratch_bytes(t->sampler), "sampler", &t->scratch));
     MZ_TRY(mz_alloc(t->ctx, (size_t)s->max_points * sizeof(float), "window", &memory));
     t->values = memory;
     mz_series_rows_init(&t->rows, parts);
-    return mz_forecast_training_create(t->ctx, t->forecaster, s->max_points / parts->patch_len + 2,
-                                       t->config.recompute, &t->training);
+    MZ_TRY(mz_forecast_training_create(t->ctx, t->forecaster, s->max_points / parts->patch_len + 2,
+                                       t->config.recompute, &t->training));
+    return t->adapter != NULL ? train_adapter(t) : MZ_OK;
 }
 
 mz_status mz_series_training_create(mz_context *ctx, const mz_series_training_config *config,

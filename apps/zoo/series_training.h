@@ -2,6 +2,7 @@
 #ifndef MZ_APPS_ZOO_SERIES_TRAINING_H
 #define MZ_APPS_ZOO_SERIES_TRAINING_H
 
+#include "adapters/lora_config.h"
 #include "apps/zoo/forecaster_training.h"
 #include "apps/zoo/trainable.h"
 #include "core/json.h"
@@ -19,6 +20,11 @@ typedef struct mz_series_training_config {
     mz_init init;
     mz_precision precision;
     bool recompute;
+    /* a low-rank adapter over the checkpoint, which then stays as it is: a fresh one, or (lora
+     * NULL) that in the folder `adapter`; both NULL: the model itself is trained */
+    const mz_lora_config *lora;
+    uint64_t lora_seed;
+    const char *adapter;
     /* the data */
     mz_series_sampler_config sampler;
     int64_t batch_points; /* of a micro-batch: windows are added while they fit; one at least */
@@ -33,7 +39,9 @@ typedef struct mz_series_training_config {
  * transformed as the model wants it), and cut so that a row ends with value n_context. That row and
  * those behind it are scored, each by what its heads say of the values behind it. Evaluation draws
  * windows that training never does, from the same sources.
- * Parameters are all the model's. Errors: those of the sampler and of loading. */
+ * Parameters are all the model's, or those of the adapter: then the base is read where it is
+ * mapped, and `save` writes the adapter's folder. Errors: those of the sampler and of loading; ARG
+ * for an adapter without a checkpoint, or both a fresh and a loaded one. */
 mz_status mz_series_training_create(mz_context *ctx, const mz_series_training_config *config,
                                     mz_trainable **out);
 

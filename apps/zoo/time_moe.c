@@ -161,12 +161,15 @@ static mz_status load_parts(mz_context *ctx, mz_forecaster_parts *p, const char 
 mz_status mz_time_moe_load(mz_context *ctx, const char *dir, const mz_json_object *config,
                            const mz_load_options *options, mz_forecaster **out) {
     time_moe_config c;
-    mz_forecaster_parts parts = {0};
+    mz_forecaster_parts *parts = NULL;
+    mz_forecaster *f = NULL;
     MZ_TRY(read_config(config, &c));
-    const mz_status status = load_parts(ctx, &parts, dir, &c, options);
+    MZ_TRY(mz_forecaster_create(ctx, &f, &parts));
+    const mz_status status = load_parts(ctx, parts, dir, &c, options);
     if (status != MZ_OK) {
-        mz_forecaster_parts_close(ctx, &parts);
+        mz_forecaster_close(f);
         return status;
     }
-    return mz_forecaster_create(ctx, &parts, out);
+    *out = f;
+    return MZ_OK;
 }

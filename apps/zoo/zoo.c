@@ -3,10 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "adapters/lora.h"
+#include "apps/zoo/forecaster_parts.h"
 #include "apps/zoo/patch_moe.h"
 #include "apps/zoo/time_moe.h"
 #include "core/file.h"
 #include "core/weights.h"
+
+enum { MAX_CONFIG_BYTES = 64 << 20 };
 
 const mz_family *mz_zoo_families(void) {
     static const mz_family families[] = {
@@ -119,7 +123,7 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     return status;
 }
 
-/* By the family's loader; `dir` NULL: fresh. */
+/* By the family's loader, with the adapter; `dir` NULL: fresh. */
 static mz_status load_forecaster(const mz_family *family, const char *dir,
                                  const mz_json_object *config, const mz_load_options *options,
                                  mz_forecaster **out) {
@@ -128,7 +132,16 @@ static mz_status load_forecaster(const mz_family *family, const char *dir,
                        "%s: a model for %s, which cannot forecast",
                        dir != NULL ? dir : config->name, family->job);
     }
-    return family->load_forecaster(config->ctx, dir, config, options, out);
+    mz_forecaster *f = NULL;
+    MZ_TRY(family->load_forecaster(config->ctx, dir, config, options, &f));
+    const mz_status status =
+        options->adapter != NULL ? mz_forecaster_load_adapter(f, options->adapter) : MZ_OK;
+    if (status != MZ_OK) {
+        mz_forecaster_close(f);
+        return status;
+    }
+    *out = f;
+    return MZ_OK;
 }
 
 mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
@@ -150,5 +163,64 @@ mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load
     }
     mz_free(ctx, name);
     json_decref(config);
+    return status;
+}
+
+/* ---- merging ---- */
+
+static mz_status copy_text(mz_context *ctx, const char *from, const char *to) {
+    char *text = NULL;
+    size_t n = 0;
+    mz_output out;
+    MZ_TRY(mz_file_read(ctx, from, MAX_CONFIG_BYTES, &text, &n));
+    mz_status status = mz_output_open(ctx, to, &out);
+    if (status == MZ_OK) {
+        (void)fwrite(text, 1, n, out.stream); /* commit checks */
+        status = mz_output_commit(ctx, &out);
+    }
+    mz_free(ctx, text);
+    return status;
+}
+
+static mz_status merge_weights(mz_context *ctx, const char *base, const char *adapter,
+                               const char *path) {
+    const mz_load_options options = {0};
+    mz_forecaster *f = NULL;
+    mz_lora *lora = NULL;
+    MZ_TRY(mz_zoo_load_forecaster(ctx, base, &options, &f));
+    mz_status status = mz_lora_load(ctx, &mz_forecaster_parts_of(f)->loader, adapter, NULL, &lora);
+    if (status == MZ_OK) {
+        status = mz_lora_merge(lora, path);
+    }
+    mz_lora_destroy(lora);
+    mz_forecaster_close(f);
+    return status;
+}
+
+static mz_status merge_files(mz_context *ctx, const char *base, const char *adapter,
+                             const char *const paths[3]) {
+    if (mz_file_same(paths[0], paths[1])) {
+        return mz_fail(&ctx->error, MZ_ERR_ARG, "%s: the merged checkpoint would replace its base",
+                       base);
+    }
+    MZ_TRY(merge_weights(ctx, base, adapter, paths[2]));
+    return copy_text(ctx, paths[0], paths[1]);
+}
+
+mz_status mz_zoo_merge(mz_context *ctx, const char *base, const char *adapter, const char *dir) {
+    char *paths[3] = {NULL};
+    mz_status status = mz_path_join(ctx, base, "config.json", &paths[0]);
+    if (status == MZ_OK) {
+        status = mz_path_join(ctx, dir, "config.json", &paths[1]);
+    }
+    if (status == MZ_OK) {
+        status = mz_path_join(ctx, dir, "model.safetensors", &paths[2]);
+    }
+    if (status == MZ_OK) {
+        status = merge_files(ctx, base, adapter, (const char *const *)paths);
+    }
+    for (int i = 0; i < 3; i++) {
+        mz_free(ctx, paths[i]);
+    }
     return status;
 }

@@ -67,6 +67,11 @@ mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load
 mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
                                    const mz_load_options *options, mz_forecaster **out);
 
+/* Writes the checkpoint in folder `base` with the adapter in folder `adapter` worked into its
+ * weights (mz_lora_merge) to the existing folder `dir`: config.json and model.safetensors. Errors:
+ * ARG where that is the base's folder; those of loading either and of writing. */
+mz_status mz_zoo_merge(mz_context *ctx, const char *base, const char *adapter, const char *dir);
+
 #ifdef __cplusplus
 }
 #endif

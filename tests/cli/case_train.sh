@@ -100,6 +100,9 @@ err_has 'step 2: the recipe is not the one of the checkpoint: changed is schedul
 # A checkpoint to tune.
 ok train recipes/tiny.json --output tuned --quiet --set schedule.steps=2 --set model.init=null --set "model.checkpoint=$MODEL" --set optimizer.lr=1e-5
 [ -s tuned/model.safetensors ] || complain 'no model'
+mkdir base
+cp "$MODEL/config.json" base
+fails 'base: holds a model \(config\.json\) that no training there has written' train recipes/tiny.json --output base --resume
 
 # Bad recipes.
 usage 'RECIPE.json is missing' train

@@ -140,10 +140,13 @@ static void gated_activation_and_add(void **state) {
                                                     MZ_ACTIVATION_SILU));
         mz_assert_ok(&f.ctx, mz_op_gated_activation(&f.device, &gated.device, &a.device, &b.device,
                                                     MZ_ACTIVATION_SILU));
-        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host));
-        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, 1));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, 1));
         mz_mirror_compare(&f, "gated_activation", &gated, BOUND_ROWS);
         mz_mirror_compare(&f, "add", &sum, 0);
+        mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, -0.37f));
+        mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, -0.37f));
+        mz_mirror_compare(&f, "add with a scale", &sum, BOUND_ROWS);
         mz_fixture_close(&f);
     }
 }
@@ -416,13 +419,13 @@ static void bank_of(mz_fixture *f, mz_dtype dtype, int32_t n_experts, int64_t d_
         devices[e] = w.memory.device;
     }
     const size_t n_bytes = (size_t)n_experts * sizeof hosts[0];
-    *host = (mz_linear_bank){dtype,
-                             MZ_PRECISION_F32,
-                             n_experts,
-                             d_out,
-                             d_in,
-                             d_in + 2,
-                             mz_mirror_put(f, hosts, n_bytes).host};
+    *host = (mz_linear_bank){.dtype = dtype,
+                             .precision = MZ_PRECISION_F32,
+                             .n_experts = n_experts,
+                             .d_out = d_out,
+                             .d_in = d_in,
+                             .ld = d_in + 2,
+                             .data = mz_mirror_put(f, hosts, n_bytes).host};
     *device = *host;
     device->data = mz_mirror_put(f, devices, n_bytes).device;
 }
@@ -572,7 +575,7 @@ static void grid_limit(void **state) {
     mz_fixture_open(&f);
     const int64_t n = (int64_t)1 << 31;
     const mz_tensor t = mz_tensor_2d(MZ_DTYPE_F32, n, 1, f.device.arena_base);
-    assert_int_equal(mz_op_add(&f.device, &t, &t, &t), MZ_ERR_LIMIT);
+    assert_int_equal(mz_op_add(&f.device, &t, &t, &t, 1), MZ_ERR_LIMIT);
     assert_string_equal(f.ctx.error.message, "cuda: add: needs a grid of 2147483648 x 1 blocks, at "
                                              "most 2147483647 x 65535 are possible");
     mz_fixture_close(&f);

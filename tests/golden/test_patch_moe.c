@@ -313,6 +313,9 @@ static void context_is_counted_in_points(void **state) {
     mz_assert_ok(&f.ctx, mz_forecaster_run(f.forecaster, &options, &item, 1));
     assert_memory_equal(whole, cut, sizeof cut);
     assert_int_equal(mz_forecaster_max_positions(f.forecaster), 512);
+    const mz_forecaster_parts *parts = mz_forecaster_parts_of(f.forecaster);
+    assert_int_equal(mz_forecaster_parts_input_width(parts), 2 * 16);
+    assert_int_equal(mz_forecaster_parts_output_width(parts, 0), 64 * MAX_LEVELS);
     assert_int_equal(mz_forecaster_context_len(f.forecaster, &options, 1000), 512 - HORIZON);
     double far[MAX_HORIZON];
     double longer[512];

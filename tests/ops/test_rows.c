@@ -10,13 +10,14 @@
 
 enum { PAD = 5, N_POSITIONS = 64 };
 
-typedef enum row_op { RMS_NORM, ROPE, SOFTMAX, GATED, ADD, GATHER, N_ROW_OPS } row_op;
+typedef enum row_op { RMS_NORM, ROPE, SOFTMAX, GATED, ADD, ADD_SCALED, GATHER, N_ROW_OPS } row_op;
 
 static const struct {
     const char *name;
     double bound; /* relative L2 */
 } row_ops[N_ROW_OPS] = {{"rms_norm", 1e-6}, {"rope", 1e-6}, {"softmax", 1e-6},
-                        {"gated", 1e-6},    {"add", 0},     {"gather", 0}};
+                        {"gated", 1e-6},    {"add", 0},     {"add scaled", 1e-6},
+                        {"gather", 0}};
 
 /* One call: inputs are a function of the shape and the row, so that a part of the rows can be run
  * alone. */
@@ -62,7 +63,9 @@ static mz_status call_op(mz_stream *s, const row_case *c, const mz_tensor *y, co
     case GATED:
         return mz_op_gated_activation(s, y, a, b, MZ_ACTIVATION_SILU);
     case ADD:
-        return mz_op_add(s, y, a, b);
+        return mz_op_add(s, y, a, b, 1);
+    case ADD_SCALED:
+        return mz_op_add(s, y, a, b, -0.37f);
     default:
         return mz_op_gather_rows(s, y, a, index);
     }

@@ -145,6 +145,11 @@ static void by_hand(void **state) {
     bias[2] = INFINITY;
     mz_assert_ok(s.ctx, mz_loss_cross_entropy_into(&s, NULL, &in, 1, &loss));
     assert_true(isnan(loss));
+    mz_low_rank delta = {.scale = 1};
+    mz_linear adapted = head;
+    adapted.deltas = &delta;
+    const mz_cross_entropy_inputs refused = {.hidden = &x, .head = &adapted, .targets = &target};
+    assert_int_equal(mz_loss_cross_entropy_into(&s, NULL, &refused, 1, &loss), MZ_ERR_UNSUPPORTED);
     mz_stream_close(&s);
 }
 

@@ -91,6 +91,14 @@ static void seeds_and_streams_differ(void **state) {
     assert_true(n_equal < 5); /* 5000 pairs, each equal by chance with probability 2^-24 */
 }
 
+/* The published values of FNV-1a. */
+static void streams_of_names(void **state) {
+    (void)state;
+    assert_true(mz_rng_stream_of("") == 0xcbf29ce484222325u);
+    assert_true(mz_rng_stream_of("a") == 0xaf63dc4c8601ec8cu);
+    assert_true(mz_rng_stream_of("foobar") == 0x85944171f73967e8u);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),
@@ -98,6 +106,7 @@ int main(void) {
         cmocka_unit_test(uniform_moments),
         cmocka_unit_test(normal_moments),
         cmocka_unit_test(seeds_and_streams_differ),
+        cmocka_unit_test(streams_of_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

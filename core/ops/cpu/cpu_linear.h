@@ -1,11 +1,11 @@
-/* The CPU backend's matrix products: linear, grouped linear, and the fused gated feed-forward and
- * mixture of experts.
+/* The CPU backend's matrix products: linear, grouped linear, their backwards, and the fused gated
+ * feed-forward and mixture of experts.
  *
- * Contracts of the ops stand in core/ops.h; these are their implementations for host memory, run on
- * the context's threads with the kernels of its instruction set. Weights are f32, f16 or bf16 and
- * are read as they are stored: no second copy exists. With MZ_PRECISION_F32 results lie within 1e-6
- * (relative L2) of exact sums for any of these types; with MZ_PRECISION_BF16 inputs and weights are
- * rounded to bf16, to nearest, and summed in f32.
+ * Contracts of the ops stand in core/ops.h and core/ops_backward.h; these are their implementations
+ * for host memory, run on the context's threads with the kernels of its instruction set. Weights
+ * are f32, f16 or bf16 and are read as they are stored: no second copy exists. With
+ * MZ_PRECISION_F32 results lie within 1e-6 (relative L2) of exact sums for any of these types; with
+ * MZ_PRECISION_BF16 inputs and weights are rounded to bf16, to nearest, and summed in f32.
  *
  * Each output is a pure function of its row of x and of the weights: its bits depend neither on the
  * other rows of a call, nor on the op it is part of, nor on the number of threads. They do depend
@@ -42,13 +42,14 @@ mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
 
-/* Backwards: contracts in core/ops_backward.h. */
+/* Weight gradients are summed in f32 over 512 rows at a time, bias gradients in f64. */
 mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
 mz_status mz_cpu_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
                                          const mz_tensor *d_y, const mz_tensor *x,
                                          const mz_linear_bank *bank, const mz_routing *routing,
                                          bool gather);
+/* mz_cpu_linear_scratch for the two backwards. */
 size_t mz_cpu_linear_backward_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
 /* Bytes that the op takes from the arena at most, for any routing, weight type and precision; 0 for

@@ -112,7 +112,7 @@ static size_t hidden_bytes(const segment *g) {
     return is_ffn(g->set) ? mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision) : 0;
 }
 
-/* Most rows of a segment like this one, for the caches' sake. */
+/* Most rows of a segment like this one. */
 static int64_t rows_limit(segment g) {
     g.n_rows = MZ_SEGMENT_ROW_STEP;
     const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / (x_bytes(&g) + hidden_bytes(&g)));
@@ -242,17 +242,15 @@ static int64_t set_segments(const mz_product_set *set) {
 }
 
 /* Cuts the rows of one expert evenly in at least n_parts segments, if there are as many steps. */
-static void cut(product_job *job, const segment *all, int64_t n_parts) {
-    const int64_t first = all->first;
-    const int64_t n_rows = all->n_rows;
-    const segment whole = *all;
-    n_parts = max_i64(ceil_div(n_rows, rows_limit(whole)), n_parts);
+static void cut(product_job *job, const segment *whole, int64_t n_parts) {
+    const int64_t n_rows = whole->n_rows;
+    n_parts = max_i64(ceil_div(n_rows, rows_limit(*whole)), n_parts);
     const int64_t n_steps = ceil_div(ceil_div(n_rows, n_parts), MZ_SEGMENT_ROW_STEP);
     const int64_t step = max_i64(n_steps, 1) * MZ_SEGMENT_ROW_STEP;
     for (int64_t i = 0; i < n_rows; i += step) {
         segment *g = &job->segments[job->n_segments];
-        *g = whole;
-        g->first = first + i;
+        *g = *whole;
+        g->first = whole->first + i;
         g->n_rows = min_i64(step, n_rows - i);
         for (int st = 0; st < STAGE_COUNT && job->n_segments > 0; st++) {
             g->items_before[st] = g[-1].items_before[st] + n_items(&g[-1], (stage)st);
@@ -261,14 +259,15 @@ static void cut(product_job *job, const segment *all, int64_t n_parts) {
     }
 }
 
-/* Parts of a gradient's rows: enough items for all threads where the matrix is small. */
+/* Segments that a gradient's rows are cut in, so that a small matrix too has items for all threads.
+ * No result depends on it. */
 static int64_t gradient_parts(const product_job *job, const mz_product_set *set) {
     const int64_t n_panels = ceil_div(set->out.d_out, MZ_PANEL) * set->n_experts;
     const int64_t wanted = ceil_div((int64_t)job->n_threads * CHUNKS_PER_THREAD, n_panels);
     return max_i64(min_i64(wanted, set->n_rows / GRADIENT_STEP), 1);
 }
 
-/* Rows of the group of one expert, or all. */
+/* Rows of x in the group of one expert, or all. */
 static int64_t group_rows(const mz_product_set *set, int32_t expert, int64_t *first) {
     const int32_t *offsets = set->expert_offsets;
     *first = offsets != NULL ? offsets[expert] : 0;
@@ -296,7 +295,8 @@ static void cut_set(product_job *job, const mz_product_set *set, int64_t round) 
     }
 }
 
-/* Rounds in which every row of the products is summed. */
+/* A gradient is summed in rounds, because the rows of a batch, packed, would fill no cache; within
+ * one no two segments add to the same values. Everything else takes one round. */
 static int64_t rounds_of(const mz_product_set *set) {
     int64_t most = 0;
     for (int32_t e = 0; e < set->n_experts && is_gradient(set); e++) {

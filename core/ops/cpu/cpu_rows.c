@@ -16,7 +16,7 @@ typedef struct row_job {
     const mz_row_kernels *kernels;
     const mz_tensor *y, *a, *b;
     const float *weight;
-    float eps;
+    float eps, scale;
     const mz_rope_table *table;
     const int32_t *index;
 } row_job;
@@ -111,12 +111,14 @@ static void add_task(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         job->kernels->add(mz_tensor_f32(job->y, t), mz_tensor_f32(job->a, t),
-                          mz_tensor_f32(job->b, t), job->y->shape[1]);
+                          mz_tensor_f32(job->b, t), job->scale, job->y->shape[1]);
     }
 }
 
-mz_status mz_cpu_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
-    row_job job = {.kernels = mz_row_kernels_for(s->ctx->isa), .y = y, .a = a, .b = b};
+mz_status mz_cpu_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                     float scale) {
+    row_job job = {
+        .kernels = mz_row_kernels_for(s->ctx->isa), .y = y, .a = a, .b = b, .scale = scale};
     mz_cpu_run_rows(s, y->shape[0], y->shape[1], add_task, &job);
     return MZ_OK;
 }

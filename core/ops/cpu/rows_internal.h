@@ -75,7 +75,7 @@ typedef struct mz_row_kernels {
                  int64_t half_dim);
     void (*softmax)(float *y, const float *x, int64_t n);
     void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
-    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    void (*add)(float *y, const float *a, const float *b, float scale, int64_t n);
     /* y = exp(x): relative error under 2 ulp for results within [2^-126, 2^127.5]; below it is 0,
      * above infinity; NaN stays NaN. */
     void (*exp)(float *y, const float *x, int64_t n);

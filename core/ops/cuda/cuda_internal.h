@@ -32,7 +32,8 @@ mz_status mz_cuda_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_cuda_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 mz_status mz_cuda_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                    const mz_tensor *up, mz_activation activation);
-mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                      float scale);
 mz_status mz_cuda_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                               const int32_t *rows);
 

@@ -164,17 +164,18 @@ mz_status mz_cuda_gated_activation(mz_stream *s, const mz_tensor *y, const mz_te
     return mz_cuda_check(s, code, "gated_activation");
 }
 
-/* y = a + b. One block owns a row. Twin: mz_ref_add. */
+/* y = a + scale b, the product not rounded. One block owns a row. Twin: mz_ref_add. */
 static __global__ void __launch_bounds__(ROW_THREADS)
-    add_kernel(float *y, const float *a, const float *b, int64_t width, int64_t ld_y, int64_t ld_a,
-               int64_t ld_b) {
+    add_kernel(float *y, const float *a, const float *b, float scale, int64_t width, int64_t ld_y,
+               int64_t ld_a, int64_t ld_b) {
     const int64_t row = blockIdx.x;
     for (int64_t i = threadIdx.x; i < width; i += ROW_THREADS) {
-        y[row * ld_y + i] = a[row * ld_a + i] + b[row * ld_b + i];
+        y[row * ld_y + i] = fmaf(scale, b[row * ld_b + i], a[row * ld_a + i]);
     }
 }
 
-mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
+mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                      float scale) {
     const int64_t n_rows = mz_tensor_n_rows(y);
     const int64_t width = mz_tensor_n_cols(y);
     if (n_rows == 0 || width == 0) {
@@ -184,7 +185,7 @@ mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, cons
     MZ_TRY(mz_cuda_grid(s, "add", (size_t)n_rows, 1, ROW_THREADS, &config));
     const cudaError_t code =
         cudaLaunchKernelEx(&config, add_kernel, (float *)y->data, (const float *)a->data,
-                           (const float *)b->data, width, y->ld, a->ld, b->ld);
+                           (const float *)b->data, scale, width, y->ld, a->ld, b->ld);
     return mz_cuda_check(s, code, "add");
 }
 

@@ -21,7 +21,8 @@ mz_status mz_ref_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
 mz_status mz_ref_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                   const mz_tensor *up, mz_activation activation);
-mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b);
+mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                     float scale);
 mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                              const int32_t *rows);
 mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,

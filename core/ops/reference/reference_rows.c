@@ -80,11 +80,13 @@ mz_status mz_ref_gated_activation(mz_stream *s, const mz_tensor *y, const mz_ten
     return MZ_OK;
 }
 
-mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b) {
+mz_status mz_ref_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
+                     float scale) {
     (void)s;
     for (int64_t t = 0; t < a->shape[0]; t++) {
         for (int64_t i = 0; i < a->shape[1]; i++) {
-            mz_tensor_f32(y, t)[i] = mz_tensor_f32(a, t)[i] + mz_tensor_f32(b, t)[i];
+            const double scaled = (double)scale * (double)mz_tensor_f32(b, t)[i];
+            mz_tensor_f32(y, t)[i] = (float)((double)mz_tensor_f32(a, t)[i] + scaled);
         }
     }
     return MZ_OK;
