@@ -239,9 +239,9 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
 
 /* Of a first word that names one; a file of that name is "./NAME". */
 static const mz_command *find_sub_command(const char *word) {
-    static const mz_command *const commands[] = {&mz_command_forecast_evaluate,
-                                                 &mz_command_forecast_backtest,
-                                                 &mz_command_forecast_anomalies};
+    static const mz_command *const commands[] = {
+        &mz_command_forecast_evaluate, &mz_command_forecast_backtest,
+        &mz_command_forecast_anomalies, &mz_command_forecast_tune};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(word, strrchr(commands[i]->name, ' ') + 1) == 0) {
             return commands[i];
@@ -286,6 +286,8 @@ const mz_command mz_command_forecast = {
         "  printf '%s\\n' 3 5 4 6 5 7 6 8 | moezoo forecast - -n 4\n"
         "  moezoo forecast backtest --help        scores on a file's own past, beside baselines\n"
         "  moezoo forecast anomalies --help       values that the past did not let expect\n"
+        "  moezoo forecast tune --help            a model fitted to a file, if that makes it "
+        "better\n"
         "  moezoo forecast evaluate --help        scores by the protocol of the published tables\n",
     .run = run,
 };

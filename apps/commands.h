@@ -8,6 +8,7 @@ extern const mz_command mz_command_forecast;
 extern const mz_command mz_command_forecast_evaluate;
 extern const mz_command mz_command_forecast_backtest;
 extern const mz_command mz_command_forecast_anomalies;
+extern const mz_command mz_command_forecast_tune;
 extern const mz_command mz_command_train;
 extern const mz_command mz_command_models;
 extern const mz_command mz_command_bench;

@@ -146,6 +146,26 @@ bool mz_dir_exists(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+mz_status mz_dir_make(mz_context *ctx, const char *path) {
+    char *part = NULL;
+    MZ_TRY(mz_strdup(ctx, path, &part));
+    mz_status status = MZ_OK;
+    for (char *at = part + 1; at[-1] != '\0' && status == MZ_OK; at++) {
+        const char end = *at;
+        if (end != '/' && end != '\0') {
+            continue;
+        }
+        *at = '\0';
+        if (mkdir(part, 0777) != 0 && (errno != EEXIST || !mz_dir_exists(part))) {
+            status = mz_fail(&ctx->error, MZ_ERR_IO, "%s: cannot make the folder: %s", part,
+                             strerror(errno));
+        }
+        *at = end;
+    }
+    mz_free(ctx, part);
+    return status;
+}
+
 /* The first n_dir bytes of `dir`, a slash where one is missing, and `name`. */
 static mz_status join(mz_context *ctx, const char *dir, size_t n_dir, const char *name,
                       char **out) {

@@ -32,6 +32,9 @@ mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char
 bool mz_file_exists(const char *path);
 bool mz_dir_exists(const char *path);
 
+/* Makes the folder and those above it, where they are missing. Errors: IO, NOMEM. */
+mz_status mz_dir_make(mz_context *ctx, const char *path);
+
 /* Whether writing to one would change the other: two names of one regular file, or of one place
  * where there is none yet. Devices and pipes are never the same. */
 bool mz_file_same(const char *a, const char *b);

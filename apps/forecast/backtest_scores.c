@@ -11,7 +11,8 @@ void mz_backtest_scores_add(mz_backtest_scores *s, const mz_forecast_entry *e,
     for (int i = 0; i < n_quantiles; i++) {
         levels[i] = quantiles->items[i].q;
     }
-    for (int m = 0; m < MZ_BACKTEST_METHODS; m++) {
+    const int n_methods = e->baselines != NULL ? MZ_BACKTEST_METHODS : MZ_BACKTEST_MODEL + 1;
+    for (int m = 0; m < n_methods; m++) {
         const bool is_model = m == MZ_BACKTEST_MODEL;
         const mz_forecast_outcome outcome = {
             .truth = e->future,

@@ -13,8 +13,8 @@ typedef struct mz_backtest_scores {
     mz_series_scores methods[MZ_BACKTEST_METHODS];
 } mz_backtest_scores;
 
-/* Adds a window that has forecast, baselines and future. Only the model has quantiles (NULL: not
- * even that). */
+/* Adds a window that has forecast and future; baselines it may lack, which then get no score. Only
+ * the model has quantiles (NULL: not even that). */
 void mz_backtest_scores_add(mz_backtest_scores *scores, const mz_forecast_entry *entry,
                             const mz_backtest_label *label, int64_t horizon,
                             const mz_forecast_quantiles *quantiles);

@@ -1,11 +1,12 @@
-/* The table of a backtest. */
+#include "apps/forecast/backtest_table.h"
+
 #include <inttypes.h>
 #include <math.h>
 
 #include "apps/cli.h"
 #include "apps/forecast/backtest_report_internal.h"
 
-enum { NAME_WIDTH = 24, RELATIVE = MZ_METRIC_COUNT };
+enum { NAME_WIDTH = 24 };
 
 /* A name of at most `width` characters, filled with spaces; what is too long loses its end. */
 static void write_name(FILE *out, const char *name, int width) {
@@ -102,46 +103,51 @@ void mz_backtest_table_series(const mz_backtest_report *r, const mz_backtest_res
 
 /* ---- all series ---- */
 
-typedef struct column {
-    const char *title;
-    int metric; /* or RELATIVE */
-} column;
-
-static double value_of(const mz_backtest_totals *t, int method, int metric) {
-    return metric == RELATIVE ? mz_backtest_totals_relative(t, method)
-                              : mz_total_scores_metric(&t->methods[method], (mz_metric)metric);
+static double value_of(const mz_backtest_row *row, int metric) {
+    return metric == MZ_BACKTEST_RELATIVE
+               ? mz_backtest_totals_relative(row->totals, row->method)
+               : mz_total_scores_metric(&row->totals->methods[row->method], (mz_metric)metric);
 }
 
-/* Rows of the first `n_methods`; the best of several is marked. */
-static void write_block(const mz_backtest_report *r, const mz_backtest_totals *t, int n_methods,
-                        const char *title, const column *columns, int n) {
-    FILE *out = r->stream;
+void mz_backtest_table_block(FILE *out, const char *title, const mz_backtest_row *rows, int n_rows,
+                             const mz_backtest_column *columns, int n_columns) {
     (void)fprintf(out, "\n%-*s", NAME_WIDTH, title);
-    for (int c = 0; c < n; c++) {
+    for (int c = 0; c < n_columns; c++) {
         (void)fprintf(out, "%9s ", columns[c].title);
     }
     (void)fputc('\n', out);
-    for (int m = 0; m < n_methods; m++) {
-        write_name(out, mz_backtest_method_name(r, m), NAME_WIDTH);
-        for (int c = 0; c < n; c++) {
-            double values[MZ_BACKTEST_METHODS];
-            for (int k = 0; k < n_methods; k++) {
-                values[k] = value_of(t, k, columns[c].metric);
+    for (int m = 0; m < n_rows; m++) {
+        write_name(out, rows[m].name, NAME_WIDTH);
+        for (int c = 0; c < n_columns; c++) {
+            double values[MZ_BACKTEST_MAX_ROWS];
+            for (int k = 0; k < n_rows; k++) {
+                values[k] = value_of(&rows[k], columns[c].metric);
             }
-            const bool is_best = n_methods > 1 && values[m] == lowest(values, n_methods);
-            write_number(out, 9, values[m], decimals_for(values, n_methods), is_best);
+            const bool is_best = n_rows > 1 && values[m] == lowest(values, n_rows);
+            write_number(out, 9, values[m], decimals_for(values, n_rows), is_best);
         }
         (void)fputc('\n', out);
     }
 }
 
+/* Rows of the first `n_methods`. */
+static void write_block(const mz_backtest_report *r, const mz_backtest_totals *t, int n_methods,
+                        const char *title, const mz_backtest_column *columns, int n) {
+    mz_backtest_row rows[MZ_BACKTEST_METHODS];
+    for (int m = 0; m < n_methods; m++) {
+        rows[m] =
+            (mz_backtest_row){.name = mz_backtest_method_name(r, m), .totals = t, .method = m};
+    }
+    mz_backtest_table_block(r->stream, title, rows, n_methods, columns, n);
+}
+
 /* Only the model has bands. */
 static void write_bands(const mz_backtest_report *r, const mz_backtest_totals *t) {
-    static const column columns[] = {{"pinball", MZ_METRIC_PINBALL},
-                                     {"SQL", MZ_METRIC_SQL},
-                                     {"WQL", MZ_METRIC_WQL},
-                                     {"coverage", MZ_METRIC_COVERAGE},
-                                     {"width", MZ_METRIC_WIDTH}};
+    static const mz_backtest_column columns[] = {{"pinball", MZ_METRIC_PINBALL},
+                                                 {"SQL", MZ_METRIC_SQL},
+                                                 {"WQL", MZ_METRIC_WQL},
+                                                 {"coverage", MZ_METRIC_COVERAGE},
+                                                 {"width", MZ_METRIC_WIDTH}};
     const mz_forecast_quantiles *q = r->quantiles;
     FILE *out = r->stream;
     write_block(r, t, 1, "bands", columns, sizeof columns / sizeof columns[0]);
@@ -159,10 +165,10 @@ static void write_bands(const mz_backtest_report *r, const mz_backtest_totals *t
 }
 
 void mz_backtest_table_end(const mz_backtest_report *r, const mz_backtest_totals *t) {
-    static const column relative[] = {{"MASE", MZ_METRIC_MASE},   {"RMSSE", MZ_METRIC_RMSSE},
-                                      {"sMAPE", MZ_METRIC_SMAPE}, {"MAPE", MZ_METRIC_MAPE},
-                                      {"WAPE", MZ_METRIC_WAPE},   {"rel.MASE", RELATIVE}};
-    static const column absolute[] = {
+    static const mz_backtest_column relative[] = {
+        {"MASE", MZ_METRIC_MASE}, {"RMSSE", MZ_METRIC_RMSSE}, {"sMAPE", MZ_METRIC_SMAPE},
+        {"MAPE", MZ_METRIC_MAPE}, {"WAPE", MZ_METRIC_WAPE},   {"rel.MASE", MZ_BACKTEST_RELATIVE}};
+    static const mz_backtest_column absolute[] = {
         {"MAE", MZ_METRIC_MAE}, {"RMSE", MZ_METRIC_RMSE}, {"MSE", MZ_METRIC_MSE}};
     const int64_t n_series = t->methods[MZ_BACKTEST_MODEL].n_series;
     const int64_t n_unscaled = mz_backtest_totals_unscaled(t);

@@ -14,10 +14,8 @@ void mz_backtest_windows_close(mz_backtest_windows *w) {
     w->stamps = NULL;
 }
 
-/* What of the series takes part: missing values at the ends say nothing. */
-static void trim(mz_backtest_windows *w) {
-    mz_series *s = &w->series;
-    w->n_before = 0;
+void mz_backtest_trim(mz_series *s, int64_t *n_before) {
+    *n_before = 0;
     while (s->n_values > 0 && isnan(s->values[s->n_values - 1])) {
         s->n_values--;
     }
@@ -25,7 +23,7 @@ static void trim(mz_backtest_windows *w) {
         s->values++;
         s->stamps = s->stamps != NULL ? s->stamps + 1 : NULL;
         s->n_values--;
-        w->n_before++;
+        (*n_before)++;
     }
 }
 
@@ -120,7 +118,7 @@ mz_status mz_backtest_windows_next(void *self, mz_series *out, bool *end) {
             return MZ_OK;
         }
         if (w->series.error == NULL) {
-            trim(w);
+            mz_backtest_trim(&w->series, &w->n_before);
             check_fit(w);
         }
         w->n_left = w->series.error == NULL ? w->n_windows : 1;

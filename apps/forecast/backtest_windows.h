@@ -24,7 +24,8 @@ typedef struct mz_backtest_label {
 typedef struct mz_backtest_windows {
     mz_context *ctx;
     mz_forecast_source input; /* whole series */
-    int64_t horizon, n_windows, step;
+    int64_t horizon, step;
+    int64_t n_windows;         /* the input may change it with each series that it gives */
     int64_t season;            /* MZ_SEASON_AUTO or its points */
     mz_series series;          /* being cut: observed part, borrowed from the input */
     int64_t n_before;          /* missing values before that */
@@ -38,6 +39,9 @@ typedef struct mz_backtest_windows {
 } mz_backtest_windows;
 
 void mz_backtest_windows_close(mz_backtest_windows *windows);
+
+/* Leaves away missing values at both ends, which say nothing; *n_before: those in front. */
+void mz_backtest_trim(mz_series *series, int64_t *n_before);
 
 /* A mz_forecast_source's next, for a batch with hold_out: `self` is the mz_backtest_windows. A
  * series into which the windows do not fit, or that came with an error, is one window with an

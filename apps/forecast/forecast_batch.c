@@ -361,7 +361,7 @@ static bool watch_pass(void *self, int64_t n_rows, int64_t n_total) {
         const double share = fmin((double)n_rows / (double)n_total, 1);
         mz_progress_update_part(w->batch->progress, w->batch->n_before, share * w->batch->n_ready);
     }
-    if (!mz_cli_interrupted()) {
+    if (w->batch->ignores_interrupts || !mz_cli_interrupted()) {
         return true;
     }
     const double now = mz_now_s();

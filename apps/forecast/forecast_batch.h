@@ -45,9 +45,10 @@ typedef struct mz_forecast_batch {
     int64_t season;                         /* MZ_SEASON_AUTO, MZ_SEASON_UNUSED or its points */
     const mz_forecast_quantiles *quantiles; /* NULL: none */
     bool nonnegative, round;                /* what is done to every value of an answer */
-    bool baselines;        /* forecast by these too, from the whole past of each series */
-    mz_progress *progress; /* of series; NULL: none */
-    int64_t n_before;      /* series that it has shown as done */
+    bool baselines;          /* forecast by these too, from the whole past of each series */
+    mz_progress *progress;   /* of series; NULL: none */
+    int64_t n_before;        /* series that it has shown as done */
+    bool ignores_interrupts; /* a run goes on to its end */
     bool hold_out; /* the last `horizon` values of each series are the future, not the past */
     mz_forecast_entry entries[MZ_FORECAST_BATCH];
     int n_entries; /* read */

@@ -1,16 +1,14 @@
 #include "apps/train/trainer.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "apps/cli.h"
 #include "apps/train/train_metrics.h"
 #include "apps/train/train_plot.h"
 #include "apps/train/train_report.h"
 #include "apps/train/train_state.h"
+#include "apps/train/train_update.h"
 #include "core/file.h"
 #include "core/profile.h"
 
@@ -56,59 +54,6 @@ static void show_progress(trainer *r, const mz_train_step *step) {
 
 /* ---- one step ---- */
 
-/* The first parameter whose values, or gradients, are not finite; NULL: none. */
-static const char *find_bad(const mz_parameters *parameters, bool gradients) {
-    for (int64_t i = 0; i < parameters->n; i++) {
-        const mz_parameter *p = &parameters->items[i];
-        const mz_tensor *tensor = gradients ? &p->gradient : &p->value;
-        for (int64_t row = 0; row < mz_tensor_n_rows(tensor); row++) {
-            const float *values = mz_tensor_f32(tensor, row);
-            for (int64_t k = 0; k < mz_tensor_n_cols(tensor); k++) {
-                if (!isfinite(values[k])) {
-                    return p->name;
-                }
-            }
-        }
-    }
-    return NULL;
-}
-
-static mz_status check_loss(trainer *r, const mz_train_report *report) {
-    if (isfinite(report->loss)) {
-        return MZ_OK;
-    }
-    const char *part = "";
-    for (int i = 0; i < report->n_parts && part[0] == '\0'; i++) {
-        part = isfinite(report->part[i]) ? "" : report->part_name[i];
-    }
-    const char *weight = find_bad(r->t->parameters, false);
-    const char *gradient = weight == NULL ? find_bad(r->t->parameters, true) : NULL;
-    const char *tensor = weight != NULL ? weight : gradient;
-    const char *what = weight != NULL     ? "; the first weight that is not finite is "
-                       : gradient != NULL ? "; the first gradient that is not finite is of "
-                                          : "";
-    return mz_fail(&r->ctx->error, MZ_ERR_FORMAT, "step %" PRId64 ": the loss is %s%s%s%s%s",
-                   r->step + 1, isnan(report->loss) ? "NaN" : "infinite",
-                   part[0] != '\0' ? ", its part " : "", part, what, tensor != NULL ? tensor : "");
-}
-
-static mz_status add_gradients(trainer *r, mz_train_report *sum) {
-    const int n_micro = (int)r->recipe->accumulate;
-    mz_parameters_zero_gradients(r->ctx, r->t->parameters);
-    for (int micro = 0; micro < n_micro; micro++) {
-        mz_train_report report = {0};
-        MZ_TRY(r->t->gradients(r->t->self, r->step, micro, n_micro, &report));
-        MZ_TRY(check_loss(r, &report));
-        mz_train_report_add(sum, &report, n_micro);
-    }
-    return MZ_OK;
-}
-
-static mz_status update(trainer *r, double lr, double *grad_norm) {
-    const mz_status status = mz_optimizer_step(r->optimizer, lr, grad_norm);
-    return status == MZ_OK ? status : mz_fail_prefix(&r->ctx->error, "step %" PRId64, r->step + 1);
-}
-
 static mz_status run_step(trainer *r) {
     const int64_t total = r->recipe->schedule.total_steps;
     const int64_t expert_interval = total > N_EXPERT_LINES ? total / N_EXPERT_LINES : 1;
@@ -118,8 +63,8 @@ static mz_status run_step(trainer *r) {
                           .report = &report,
                           .lr = mz_schedule_at(&r->recipe->schedule, r->step),
                           .with_experts = (r->step + 1) % expert_interval == 0};
-    MZ_TRY(add_gradients(r, &report));
-    MZ_TRY(update(r, step.lr, &step.grad_norm));
+    MZ_TRY(mz_train_update(r->ctx, r->t, r->optimizer, r->step, (int)r->recipe->accumulate, step.lr,
+                           &report, &step.grad_norm));
     step.seconds = mz_now_s() - start;
     r->step++;
     r->summary.loss = report.loss;
@@ -202,27 +147,6 @@ static mz_status save(trainer *r) {
 
 /* ---- begin and end ---- */
 
-/* The folder and those above it. */
-static mz_status make_folder(mz_context *ctx, const char *path) {
-    char *part = NULL;
-    MZ_TRY(mz_strdup(ctx, path, &part));
-    mz_status status = MZ_OK;
-    for (char *at = part + 1; at[-1] != '\0' && status == MZ_OK; at++) {
-        const char end = *at;
-        if (end != '/' && end != '\0') {
-            continue;
-        }
-        *at = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-            status = mz_fail(&ctx->error, MZ_ERR_IO, "%s: cannot make the folder: %s", part,
-                             strerror(errno));
-        }
-        *at = end;
-    }
-    mz_free(ctx, part);
-    return status;
-}
-
 static mz_status has_file(mz_context *ctx, const char *dir, const char *name, bool *out) {
     char *path = NULL;
     MZ_TRY(mz_path_join(ctx, dir, name, &path));
@@ -269,7 +193,7 @@ static mz_status open_trainer(trainer *r) {
     const char *output = r->config->output;
     char *note = NULL;
     MZ_TRY(mz_schedule_check(&r->ctx->error, &r->recipe->schedule));
-    MZ_TRY(make_folder(r->ctx, output));
+    MZ_TRY(mz_dir_make(r->ctx, output));
     MZ_TRY(mz_train_state_open(r->ctx, output, &r->state));
     MZ_TRY(mz_trainer_check_folder(r->ctx, output, r->config->resume));
     MZ_TRY(mz_optimizer_create(r->ctx, &r->recipe->optimizer, r->t->parameters, &r->optimizer));

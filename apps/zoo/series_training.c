@@ -265,6 +265,10 @@ const mz_series_sampler *mz_series_training_sampler(const mz_trainable *trainabl
     return ((const series_training *)trainable->self)->sampler;
 }
 
+mz_forecaster *mz_series_training_forecaster(const mz_trainable *trainable) {
+    return ((const series_training *)trainable->self)->forecaster;
+}
+
 bool mz_series_training_has_levels(const mz_trainable *trainable) {
     const series_training *t = trainable->self;
     return mz_forecaster_parts_of(t->forecaster)->n_quantiles > 0;

@@ -47,6 +47,8 @@ mz_status mz_series_training_create(mz_context *ctx, const mz_series_training_co
 
 /* What a dry run tells: lives as long as the trainable. */
 const mz_series_sampler *mz_series_training_sampler(const mz_trainable *trainable);
+/* The forecaster that is trained, as its parameters stand; it may forecast between the steps. */
+mz_forecaster *mz_series_training_forecaster(const mz_trainable *trainable);
 /* Whether its heads answer quantiles, judged by the pinball loss, and not points. */
 bool mz_series_training_has_levels(const mz_trainable *trainable);
 size_t mz_series_training_peak_bytes(const mz_trainable *trainable);

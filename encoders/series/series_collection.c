@@ -15,6 +15,7 @@ typedef struct builder {
     mz_collection *collection;
     size_t series_capacity, groups_capacity;
     int64_t min_points;
+    int64_t room; /* values that collection->values holds */
 } builder;
 
 static mz_status find_group(builder *b, const char *id, int32_t *out) {
@@ -65,12 +66,37 @@ static mz_status add_series(builder *b, const char *id, int64_t offset, int64_t 
     return MZ_OK;
 }
 
-static mz_status read_table(builder *b, mz_series_reader *reader) {
-    mz_collection *c = b->collection;
-    const int64_t n_all = mz_series_n_values(reader);
+static mz_status make_room(builder *b, int64_t n_all) {
     void *values = NULL;
     MZ_TRY(mz_calloc(b->ctx, (size_t)n_all, sizeof(float), "values of series", &values));
-    c->values = values;
+    b->collection->values = values;
+    b->room = n_all;
+    return MZ_OK;
+}
+
+/* Fills the gaps of the series in place, and keeps it if it is of use. */
+static mz_status keep_series(builder *b, mz_series *series) {
+    mz_collection *c = b->collection;
+    if (series->error == NULL) {
+        int64_t season = 1;
+        if (b->source->missing == MZ_MISSING_SEASONAL) {
+            MZ_TRY(mz_series_season(b->ctx, series, 0, &season));
+        }
+        mz_gap_report report;
+        MZ_TRY(mz_series_fill(b->ctx, series, b->source->missing, season, &report));
+    }
+    const int64_t n = series->n_values;
+    if (series->error != NULL || n < b->min_points || n > b->room - c->n_points) {
+        c->n_skipped++;
+        return MZ_OK;
+    }
+    const mz_series_scale scale = mz_series_scale_of(series->values, n, MZ_NORMALIZE_WINDOW);
+    mz_series_scale_apply(&scale, series->values, n, c->values + c->n_points);
+    return add_series(b, series->id, c->n_points, n);
+}
+
+static mz_status read_table(builder *b, mz_series_reader *reader) {
+    MZ_TRY(make_room(b, mz_series_n_values(reader)));
     for (;;) {
         mz_series series = {0};
         bool end = false;
@@ -78,22 +104,7 @@ static mz_status read_table(builder *b, mz_series_reader *reader) {
         if (end) {
             return MZ_OK;
         }
-        if (series.error == NULL) {
-            int64_t season = 1;
-            if (b->source->missing == MZ_MISSING_SEASONAL) {
-                MZ_TRY(mz_series_season(b->ctx, &series, 0, &season));
-            }
-            mz_gap_report report;
-            MZ_TRY(mz_series_fill(b->ctx, &series, b->source->missing, season, &report));
-        }
-        const int64_t n = series.n_values;
-        if (series.error != NULL || n < b->min_points || n > n_all - c->n_points) {
-            c->n_skipped++;
-            continue;
-        }
-        const mz_series_scale scale = mz_series_scale_of(series.values, n, MZ_NORMALIZE_WINDOW);
-        mz_series_scale_apply(&scale, series.values, n, c->values + c->n_points);
-        MZ_TRY(add_series(b, series.id, c->n_points, n));
+        MZ_TRY(keep_series(b, &series));
     }
 }
 
@@ -143,6 +154,37 @@ static mz_status build_table(builder *b) {
     return status;
 }
 
+/* Gaps are filled in a copy, of one series at a time. */
+static mz_status read_memory(builder *b, double *copy) {
+    for (int64_t k = 0; k < b->source->n_series; k++) {
+        mz_series series = b->source->series[k];
+        if (series.n_values > 0) {
+            memcpy(copy, series.values, (size_t)series.n_values * sizeof *copy);
+        }
+        series.values = copy;
+        series.stamps = NULL;
+        MZ_TRY(keep_series(b, &series));
+    }
+    return MZ_OK;
+}
+
+static mz_status build_memory(builder *b) {
+    const mz_series_source *source = b->source;
+    int64_t n_all = 0;
+    int64_t longest = 0;
+    for (int64_t k = 0; k < source->n_series; k++) {
+        const int64_t n = source->series[k].n_values;
+        n_all += n;
+        longest = n > longest ? n : longest;
+    }
+    void *copy = NULL;
+    MZ_TRY(make_room(b, n_all));
+    MZ_TRY(mz_calloc(b->ctx, (size_t)longest, sizeof(double), "a series", &copy));
+    const mz_status status = read_memory(b, copy);
+    mz_free(b->ctx, copy);
+    return status;
+}
+
 static mz_status build_binary(builder *b) {
     mz_collection *c = b->collection;
     MZ_TRY(mz_binary_open(b->ctx, b->source->path, &c->binary));
@@ -164,7 +206,9 @@ static mz_status build(builder *b) {
         return mz_fail(&b->ctx->error, MZ_ERR_ARG, "%s: group power %g, expected 0 to 1",
                        source->path, source->group_power);
     }
-    MZ_TRY(source->kind == MZ_SERIES_SOURCE_BINARY ? build_binary(b) : build_table(b));
+    MZ_TRY(source->kind == MZ_SERIES_SOURCE_BINARY   ? build_binary(b)
+           : source->kind == MZ_SERIES_SOURCE_MEMORY ? build_memory(b)
+                                                     : build_table(b));
     if (b->collection->n_series == 0) {
         return mz_fail(&b->ctx->error, MZ_ERR_MISSING,
                        "%s: no series of at least %lld values (%lld shorter or unusable)",

@@ -30,13 +30,13 @@ typedef struct mz_collection_group {
 typedef struct mz_collection {
     mz_collection_series *series; /* [n_series] */
     mz_collection_group *groups;  /* [n_groups] */
-    float *values;                /* those of a table, each series at mean 0 and deviation 1 */
+    float *values;                /* of TABLE and MEMORY, each series at mean 0 and deviation 1 */
     struct mz_binary *binary;     /* the mapped folder, in place of `values` */
     int64_t n_series, n_groups, n_points;
     int64_t n_skipped; /* series left out */
 } mz_collection;
 
-/* Reads or maps the source (TABLE or BINARY). Series with fewer than `min_points` observed values
+/* Reads or maps the source (all but GENERATOR). Series with fewer than `min_points` observed values
  * or with an error of their own are left out. Errors: those of mz_series_open and mz_binary_open;
  * MISSING when nothing is left; LIMIT for more than 4096 groups; ARG for a group_power outside
  * 0..1. */

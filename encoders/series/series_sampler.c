@@ -146,6 +146,9 @@ mz_status mz_series_sampler_create(mz_context *ctx, const mz_series_sampler_conf
         mz_series_sampler_destroy(ctx, s);
         return status;
     }
+    for (int32_t k = 0; k < config->n_sources; k++) {
+        s->sources[k].series = NULL; /* the caller's, perhaps gone from here on */
+    }
     *out = s;
     return MZ_OK;
 }

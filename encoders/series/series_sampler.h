@@ -26,6 +26,7 @@ typedef enum mz_series_source_kind {
                                    memory as f32 */
     MZ_SERIES_SOURCE_BINARY,    /* folder with meta.json and data-*.bin, mapped */
     MZ_SERIES_SOURCE_GENERATOR, /* synthetic */
+    MZ_SERIES_SOURCE_MEMORY,    /* the caller's series, held like a table's */
 } mz_series_source_kind;
 
 /* How the series of a group share its examples. */
@@ -38,10 +39,14 @@ typedef enum mz_series_weighting {
 /* One source; what it does not use is ignored. Strings are borrowed for the life of the sampler. */
 typedef struct mz_series_source {
     mz_series_source_kind kind;
-    const char *path;          /* file or folder; NULL for the generator */
-    double share;              /* of the examples, in proportion to the other sources' shares */
+    const char *path; /* file or folder; MEMORY: what messages call it; NULL for the generator */
+    double share;     /* of the examples, in proportion to the other sources' shares */
     mz_series_options options; /* TABLE: how it is read */
-    mz_missing missing;        /* TABLE: what is done about gaps */
+    mz_missing missing;        /* TABLE, MEMORY: what is done about gaps */
+    /* MEMORY: [n_series] as a reader gives them (values, NaN where missing; error, frequency and
+     * season are looked at, dates are not); need not outlive the call that creates. */
+    const mz_series *series;
+    int64_t n_series;
     mz_series_weighting weighting;
     double group_power; /* 0..1. Ids "GROUP/..." form groups; one is drawn in proportion to
                            (its points)^group_power. Ids without '/' are one group */

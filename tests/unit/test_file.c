@@ -341,12 +341,27 @@ static void every_failed_allocation_is_clean(void **state) {
     assert_contents(f, "a", "new");
 }
 
+static void makes_folders_above_too(void **state) {
+    fixture *f = *state;
+    mz_assert_ok(&f->ctx, mz_dir_make(&f->ctx, at(f, "x/y//z/")));
+    assert_true(mz_dir_exists(at(f, "x/y/z")));
+    mz_assert_ok(&f->ctx, mz_dir_make(&f->ctx, at(f, "x/y/z")));
+    (void)mz_write_file(f->dir, "file", "a", 1);
+    assert_int_equal(mz_dir_make(&f->ctx, at(f, "file")), MZ_ERR_IO);
+    assert_message(f, "file: cannot make the folder: ");
+    assert_int_equal(mz_dir_make(&f->ctx, at(f, "file/z")), MZ_ERR_IO);
+    assert_int_equal(rmdir(at(f, "x/y/z")), 0);
+    assert_int_equal(rmdir(at(f, "x/y")), 0);
+    assert_int_equal(rmdir(at(f, "x")), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(maps_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_what_is_no_file, setup, teardown),
         cmocka_unit_test_setup_teardown(reads_within_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(joins_paths, setup, teardown),
+        cmocka_unit_test_setup_teardown(makes_folders_above_too, setup, teardown),
         cmocka_unit_test_setup_teardown(creates_a_file_with_the_umask, setup, teardown),
         cmocka_unit_test_setup_teardown(replaces_only_on_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_leaves_the_target, setup, teardown),
