@@ -149,8 +149,6 @@ static mz_status train(mz_tune_job *j) {
     MZ_TRY(create_trainable(j, &training));
     j->report.lr = training.lr;
     j->report.n_parameters = mz_parameters_n_values(j->trainable->parameters);
-    /* From here on an interrupt has something to keep. */
-    mz_cli_catch_interrupts();
     return mz_tune_train(j->ctx, j->trainable, &training, &j->trained);
 }
 
@@ -247,6 +245,8 @@ static mz_status open_job(mz_tune_job *j, const mz_command *command) {
                                  .trained = &j->trained,
                                  .seed = r->seed,
                                  .merged = r->merge};
+    /* Not earlier: waiting for standard input must end at once. */
+    mz_cli_catch_interrupts();
     return mz_tune_output_open(j->ctx, r->output, j->setup.model_dir, r->force, &j->output);
 }
 
