@@ -1,14 +1,11 @@
 /* moezoo bench: speed and memory of a model on this machine. */
 #include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
+#include "apps/bench_parts.h"
 #include "apps/commands.h"
 #include "apps/zoo/zoo.h"
 #include "core/profile.h"
-#include "core/rng.h"
 #include "core/threads.h"
 
 static const mz_command forecast_command;
@@ -26,8 +23,9 @@ typedef struct request {
 /* What was measured; times in seconds. */
 typedef struct measures {
     double load_s;
-    double first_s;     /* from the start of the command to the answer of the first run */
-    double *runs_s;     /* [n_repeat] ascending */
+    double first_s; /* from the start of the command to the answer of the first run */
+    double *runs_s; /* [n_repeat] ascending */
+    double median_s;
     mz_profile profile; /* of the repeated runs */
     int64_t peak_bytes; /* resident, of the whole process */
 } measures;
@@ -47,18 +45,6 @@ typedef struct bench {
 
 /* ---- work ---- */
 
-/* A daily and a weekly wave on a slope, with noise: a pure function of the seed. */
-static void synthesise(double *out, int64_t n, uint64_t seed, uint64_t series) {
-    const double two_pi = 6.283185307179586;
-    const double phase = two_pi * (double)mz_rng_uniform(seed, series, 0);
-    for (int64_t i = 0; i < n; i++) {
-        const double t = (double)i;
-        const double noise = (double)mz_rng_normal(seed, series, (uint64_t)i + 1);
-        out[i] =
-            100 + 0.05 * t + 10 * sin(two_pi * t / 24 + phase) + 5 * sin(two_pi * t / 168) + noise;
-    }
-}
-
 static mz_status make_series(bench *b) {
     const request *r = &b->request;
     void *memory = NULL;
@@ -71,7 +57,7 @@ static mz_status make_series(bench *b) {
     double *forecasts = b->memory + r->n_series * r->context_len;
     for (int64_t i = 0; i < r->n_series; i++) {
         double *values = b->memory + i * r->context_len;
-        synthesise(values, r->context_len, (uint64_t)r->seed, (uint64_t)i);
+        mz_bench_synthesise(values, r->context_len, (uint64_t)r->seed, (uint64_t)i);
         b->items[i] = (mz_forecast_item){
             .values = values, .n_values = r->context_len, .forecast = forecasts + i * r->horizon};
     }
@@ -103,12 +89,6 @@ static mz_status load(bench *b) {
     return MZ_OK;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a;
-    const double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static mz_status measure(bench *b, bool quiet) {
     measures *m = &b->measures;
     void *runs = NULL;
@@ -130,85 +110,33 @@ static mz_status measure(bench *b, bool quiet) {
     mz_progress_finish(&progress);
     mz_forecaster_set_profile(b->forecaster, NULL);
     MZ_TRY(status);
-    qsort(m->runs_s, (size_t)b->request.n_repeat, sizeof(double), compare_doubles);
-    struct rusage usage = {0};
-    (void)getrusage(RUSAGE_SELF, &usage);
-    m->peak_bytes = (int64_t)usage.ru_maxrss * 1024; /* Linux counts it in KiB */
+    m->median_s = mz_bench_sort(m->runs_s, b->request.n_repeat);
+    m->peak_bytes = mz_bench_peak_bytes();
     return MZ_OK;
 }
 
 /* ---- report ---- */
 
-static double median(const measures *m, int64_t n) {
-    return n % 2 == 1 ? m->runs_s[n / 2] : (m->runs_s[n / 2 - 1] + m->runs_s[n / 2]) / 2;
-}
-
-/* Ops that ran, the longest first; returns how many. */
-static int rank_ops(const mz_profile *p, int order[MZ_OP_COUNT]) {
-    int n = 0;
-    for (int op = 0; op < MZ_OP_COUNT; op++) {
-        if (p->ops[op].n_calls == 0) {
-            continue;
-        }
-        int at = n++;
-        while (at > 0 && p->ops[order[at - 1]].seconds < p->ops[op].seconds) {
-            order[at] = order[at - 1];
-            at--;
-        }
-        order[at] = op;
-    }
-    return n;
-}
-
-static double total_s(const bench *b) {
+static mz_bench_times times_of(const bench *b) {
     double total = 0;
     for (int64_t i = 0; i < b->request.n_repeat; i++) {
         total += b->measures.runs_s[i];
     }
-    return total > 0 ? total : 1e-9;
-}
-
-static double gflops(const mz_profile *p, int op) {
-    return p->ops[op].seconds > 0 ? p->ops[op].flops / p->ops[op].seconds * 1e-9 : 0;
-}
-
-static void print_ops(const bench *b) {
-    const mz_profile *p = &b->measures.profile;
-    const double total = total_s(b);
-    double counted = 0;
-    int order[MZ_OP_COUNT];
-    const int n = rank_ops(p, order);
-    (void)printf("\n%-18s %10s %10s %7s %9s\n", "op", "calls", "time s", "share", "GFLOP/s");
-    for (int i = 0; i < n; i++) {
-        const int op = order[i];
-        const double seconds = p->ops[op].seconds;
-        counted += seconds;
-        (void)printf("%-18s %10" PRId64 " %10.4f %6.1f%%", mz_op_name((mz_op_id)op),
-                     p->ops[op].n_calls, seconds, 100 * seconds / total);
-        if (p->ops[op].flops > 0) {
-            (void)printf(" %9.1f", gflops(p, op));
-        }
-        (void)printf("\n");
-    }
-    (void)printf("%-18s %10s %10.4f %6.1f%%\n", "outside ops", "", total - counted,
-                 100 * (total - counted) / total);
-}
-
-static const char *precision_name(const bench *b) {
-    return b->request.precision == MZ_PRECISION_BF16 ? "bf16" : "f32";
+    return (mz_bench_times){.profile = &b->measures.profile, .total_s = total > 0 ? total : 1e-9};
 }
 
 static void print_report(const bench *b) {
     const request *r = &b->request;
     const measures *m = &b->measures;
-    const double middle = median(m, r->n_repeat);
+    const double middle = m->median_s;
+    const mz_bench_times times = times_of(b);
     char text[32];
     char size[32];
     (void)printf("model            %s (%s, %s parameters, %s)\n", b->model_name, b->info.family,
                  mz_cli_format_count(b->info.n_parameters, text), b->info.dtype);
     (void)printf("machine          backend %s, %s, %d threads, precision %s\n",
                  mz_backend_cpu()->name, mz_isa_name(b->ctx.isa), mz_pool_n_threads(b->ctx.pool),
-                 precision_name(b));
+                 mz_bench_precision_name((mz_precision)r->precision));
     (void)printf("work             %" PRId64 " series, context %" PRId64 ", horizon %" PRId64
                  ", %" PRId64 " runs\n",
                  r->n_series, r->context_len, r->horizon, r->n_repeat);
@@ -220,62 +148,36 @@ static void print_report(const bench *b) {
                  (double)r->n_series / middle, (double)(r->n_series * r->horizon) / middle,
                  (double)(r->n_series * r->context_len) / middle);
     (void)printf("peak memory      %s\n", mz_cli_format_bytes(m->peak_bytes, size));
-    print_ops(b);
-}
-
-static void json_number(const char *key, double value) {
-    char number[32];
-    mz_cli_format_double(value, number);
-    (void)printf("\"%s\":%s,", key, number);
-}
-
-static void json_text(const char *key, const char *text) {
-    (void)printf("\"%s\":", key);
-    mz_cli_write_json_string(stdout, text);
-    (void)fputc(',', stdout);
-}
-
-static void print_json_ops(const bench *b) {
-    const mz_profile *p = &b->measures.profile;
-    int order[MZ_OP_COUNT];
-    const int n = rank_ops(p, order);
-    (void)printf("\"ops\":[");
-    for (int i = 0; i < n; i++) {
-        (void)printf("%s{", i > 0 ? "," : "");
-        json_text("op", mz_op_name((mz_op_id)order[i]));
-        json_number("seconds", p->ops[order[i]].seconds);
-        json_number("share", p->ops[order[i]].seconds / total_s(b));
-        json_number("gflops_per_s", gflops(p, order[i]));
-        (void)printf("\"calls\":%" PRId64 "}", p->ops[order[i]].n_calls);
-    }
-    (void)printf("]}\n");
+    mz_bench_print_ops(&times);
 }
 
 static void print_json(const bench *b) {
     const request *r = &b->request;
     const measures *m = &b->measures;
-    const double middle = median(m, r->n_repeat);
+    const double middle = m->median_s;
+    const mz_bench_times times = times_of(b);
     (void)printf("{");
-    json_text("model", b->model_name);
-    json_text("family", b->info.family);
-    json_text("dtype", b->info.dtype);
-    json_text("backend", mz_backend_cpu()->name);
-    json_text("isa", mz_isa_name(b->ctx.isa));
-    json_text("precision", precision_name(b));
+    mz_bench_json_text("model", b->model_name);
+    mz_bench_json_text("family", b->info.family);
+    mz_bench_json_text("dtype", b->info.dtype);
+    mz_bench_json_text("backend", mz_backend_cpu()->name);
+    mz_bench_json_text("isa", mz_isa_name(b->ctx.isa));
+    mz_bench_json_text("precision", mz_bench_precision_name((mz_precision)r->precision));
     (void)printf("\"threads\":%d,\"series\":%" PRId64 ",\"context\":%" PRId64
                  ",\"horizon\":%" PRId64 ",\"repeat\":%" PRId64 ",",
                  mz_pool_n_threads(b->ctx.pool), r->n_series, r->context_len, r->horizon,
                  r->n_repeat);
-    json_number("load_s", m->load_s);
-    json_number("first_forecast_s", m->first_s);
-    json_number("median_s", middle);
-    json_number("min_s", m->runs_s[0]);
-    json_number("max_s", m->runs_s[r->n_repeat - 1]);
-    json_number("series_per_s", (double)r->n_series / middle);
-    json_number("points_forecast_per_s", (double)(r->n_series * r->horizon) / middle);
-    json_number("points_read_per_s", (double)(r->n_series * r->context_len) / middle);
+    mz_bench_json_number("load_s", m->load_s);
+    mz_bench_json_number("first_forecast_s", m->first_s);
+    mz_bench_json_number("median_s", middle);
+    mz_bench_json_number("min_s", m->runs_s[0]);
+    mz_bench_json_number("max_s", m->runs_s[r->n_repeat - 1]);
+    mz_bench_json_number("series_per_s", (double)r->n_series / middle);
+    mz_bench_json_number("points_forecast_per_s", (double)(r->n_series * r->horizon) / middle);
+    mz_bench_json_number("points_read_per_s", (double)(r->n_series * r->context_len) / middle);
     (void)printf("\"peak_bytes\":%" PRId64 ",", m->peak_bytes);
-    print_json_ops(b);
+    mz_bench_print_json_ops(&times);
+    (void)printf("}\n");
 }
 
 /* ---- command line ---- */
@@ -353,7 +255,7 @@ static const mz_command forecast_command = {
 };
 
 static int run(int argc, char **argv) {
-    static const mz_command *const commands[] = {&forecast_command, NULL};
+    static const mz_command *const commands[] = {&forecast_command, &mz_command_bench_train, NULL};
     return mz_cli_dispatch("moezoo bench", "speed and memory of a model on this machine", commands,
                            argc, argv);
 }
@@ -361,7 +263,8 @@ static int run(int argc, char **argv) {
 const mz_command mz_command_bench = {
     .name = "bench",
     .summary = "measure speed and memory on this machine",
-    .usage = "moezoo bench forecast ...",
-    .examples = "  moezoo bench forecast --series 8\n",
+    .usage = "moezoo bench forecast|train ...",
+    .examples = "  moezoo bench forecast --series 8\n"
+                "  moezoo bench train --shape 50m\n",
     .run = run,
 };

@@ -12,5 +12,6 @@ extern const mz_command mz_command_forecast_tune;
 extern const mz_command mz_command_train;
 extern const mz_command mz_command_models;
 extern const mz_command mz_command_bench;
+extern const mz_command mz_command_bench_train;
 
 #endif

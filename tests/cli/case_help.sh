@@ -43,6 +43,10 @@ ok models show --help
 ok bench --help
 ok bench forecast --help
 out_has 'default 512'
+ok bench train --help
+for option in model shape window batch repeat precision recompute seed json threads; do
+    out_has "--$option( |\$)"
+done
 
 usage 'no command given' 
 usage 'unknown command "forcast"; did you mean forecast\?' forcast

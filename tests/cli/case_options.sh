@@ -36,6 +36,8 @@ usage '--model: the value is empty' forecast y.csv -n 3 -m ''
 usage 'one argument too many' models list timemoe-nano
 usage '--repeat: 0 is outside' bench forecast --repeat 0
 usage '--series: 0 is outside' bench forecast --series 0
+usage '--window: 1 is outside' bench train --window 1
+usage '--shape: ' bench train --shape 2b
 
 # The forms an option may take.
 ok forecast y.csv --horizon 2 --model "$MODEL" --threads 1 --json --quiet --seed 7 --isa auto
