@@ -646,98 +646,6 @@ static void assert_refused(fixture *f, mz_status status, const char *says) {
     }
 }
 
-/* The series of a file, with a gap, one too short and one in error, are drawn alike from memory. */
-static void memory_is_like_a_file(void **state) {
-    enum { LONG = 400, SHORT = 7 };
-    double wave_values[LONG];
-    double noise_values[LONG];
-    double bad_values[LONG];
-    text t;
-    fixture f;
-    text_open(&t);
-    add_series(&t, "a/1", LONG, wave);
-    add_series(&t, "a/2", SHORT, ramp);
-    add_series(&t, "b/1", LONG - 100, noise);
-    fixture_open(&f, context_of(state), &t);
-    free(t.bytes);
-    f.config.augment = (mz_series_augment){0.4, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3};
-    fixture_create(&f);
-    mz_series_sampler *of_file = f.sampler;
-    f.sampler = NULL;
-    for (int64_t i = 0; i < LONG; i++) {
-        /* as the reader of the file has them: nine digits */
-        char number[32];
-        (void)snprintf(number, sizeof number, "%.9g", wave(i));
-        wave_values[i] = strtod(number, NULL);
-        (void)snprintf(number, sizeof number, "%.9g", noise(i));
-        noise_values[i] = strtod(number, NULL);
-        bad_values[i] = (double)i;
-    }
-    char ids[4][8] = {"a/1", "a/2", "bad", "b/1"};
-    mz_series series[] = {{.id = ids[0], .values = wave_values, .n_values = LONG},
-                          {.id = ids[1], .values = bad_values, .n_values = SHORT},
-                          {.id = ids[2], .values = bad_values, .n_values = LONG, .error = "no"},
-                          {.id = ids[3], .values = noise_values, .n_values = LONG - 100}};
-    f.sources[0] = mz_series_source_default(MZ_SERIES_SOURCE_MEMORY, "here");
-    f.sources[0].series = series;
-    f.sources[0].n_series = 4;
-    fixture_create(&f);
-    memset(wave_values, 0, sizeof wave_values); /* not read any more */
-    mz_series_source_info info;
-    mz_series_sampler_describe(f.sampler, 0, &info);
-    assert_int_equal(info.n_series, 2);
-    assert_int_equal(info.n_skipped, 2);
-    assert_string_equal(info.path, "here");
-    float expected[MAX_POINTS];
-    for (uint64_t i = 0; i < 300; i++) {
-        const mz_series_window w = get(&f, i);
-        mz_series_window same = {.values = expected};
-        mz_series_sampler_get(of_file, i, f.scratch, &same);
-        assert_int_equal(w.n_values, same.n_values);
-        assert_int_equal(w.n_context, same.n_context);
-        assert_int_equal(w.series, same.series);
-        assert_memory_equal(w.values, expected, (size_t)w.n_values * sizeof(float));
-    }
-    mz_series_sampler_destroy(f.ctx, of_file);
-    fixture_close(&f);
-}
-
-static void gaps_in_memory_are_filled_in_a_copy(void **state) {
-    enum { N = 40 };
-    double values[N];
-    fixture f;
-    open_one(&f, context_of(state), 1, 9, ramp);
-    for (int i = 0; i < N; i++) {
-        values[i] = i;
-    }
-    values[0] = NAN;
-    values[20] = NAN;
-    char id[] = "y";
-    const mz_series series = {.id = id, .values = values, .n_values = N};
-    f.sources[0] = mz_series_source_default(MZ_SERIES_SOURCE_MEMORY, "here");
-    f.sources[0].series = &series;
-    f.sources[0].n_series = 1;
-    fixture_create(&f);
-    assert_true(isnan(values[0]) && isnan(values[20]) && values[21] == 21);
-    mz_series_source_info info;
-    mz_series_sampler_describe(f.sampler, 0, &info);
-    assert_int_equal(info.n_points, N - 1);
-    for (uint64_t i = 0; i < 20; i++) {
-        const mz_series_window w = get(&f, i); /* a line, the gap on it */
-        for (int64_t k = 2; k < w.n_values; k++) {
-            assert_near((double)(w.values[k] - w.values[k - 1]),
-                        (double)(w.values[1] - w.values[0]), 1e-4);
-        }
-    }
-    f.sources[0].missing = MZ_MISSING_ERROR;
-    mz_series_sampler *none = NULL;
-    assert_int_equal(mz_series_sampler_create(f.ctx, &f.config, &none), MZ_ERR_ARG);
-    f.sources[0].n_series = 0;
-    assert_int_equal(mz_series_sampler_create(f.ctx, &f.config, &none), MZ_ERR_MISSING);
-    assert_non_null(strstr(f.ctx->error.message, "here: no series of at least 8 values"));
-    fixture_close(&f);
-}
-
 static void wrong_configs_are_refused(void **state) {
     fixture f;
     open_one(&f, context_of(state), 1, 50, ramp);
@@ -816,8 +724,6 @@ int main(void) {
         cmocka_unit_test(weights_favour_what_can_be_forecast),
         cmocka_unit_test(gaps_are_filled_and_csv_is_read),
         cmocka_unit_test(folders_are_sampled),
-        cmocka_unit_test(memory_is_like_a_file),
-        cmocka_unit_test(gaps_in_memory_are_filled_in_a_copy),
         cmocka_unit_test(wrong_configs_are_refused),
         cmocka_unit_test(failed_allocations_leave_nothing),
     };
