@@ -16,8 +16,15 @@ double mz_tune_gain(const mz_backtest_totals *before, const mz_backtest_totals *
     return old > 0 ? 1 - score_of(after, metric) / old : 0;
 }
 
+double mz_tune_least_gain(int64_t n_windows) {
+    const double of_one = 0.1;
+    const double least = 0.005;
+    return n_windows > 0 ? fmax(of_one / sqrt((double)n_windows), least) : of_one;
+}
+
 bool mz_tune_is_better(const mz_backtest_totals *before, const mz_backtest_totals *after) {
-    return mz_tune_gain(before, after) >= MZ_TUNE_LEAST_GAIN; /* false for NaN */
+    /* false for NaN */
+    return mz_tune_gain(before, after) >= mz_tune_least_gain(before->n_windows);
 }
 
 /* ---- for people ---- */
@@ -82,10 +89,13 @@ static void write_verdict(const mz_tune_report *r, FILE *out) {
     const double chosen = mz_tune_gain(&r->before[0], &r->after[0]);
     const double tested = mz_tune_gain(&r->before[MZ_TUNE_TEST], &r->after[MZ_TUNE_TEST]);
     if (!r->is_better) {
-        (void)fprintf(out,
-                      "the model stays as it was: tuning did not make it better on the validation "
-                      "windows by\n%g %% or more; only the report was written to ",
-                      MZ_TUNE_LEAST_GAIN * 100);
+        const int64_t n = r->before[MZ_TUNE_VALIDATION].n_windows;
+        (void)fprintf(
+            out,
+            "the model stays as it was: the %s of the validation windows fell by %.3g %%, "
+            "with %" PRId64 " window%s\nat least %.3g %% are needed to be more than luck; "
+            "only the report was written to ",
+            metric, fmax(chosen, 0) * 100, n, mz_cli_plural(n), mz_tune_least_gain(n) * 100);
         mz_cli_write_plain(out, r->output);
         (void)fputc('\n', out);
         return;
@@ -193,6 +203,7 @@ void mz_tune_report_json(const mz_tune_report *r, FILE *out) {
     json_text(out, "end", ends[t->end]);
     json_number(out, "seconds", t->seconds);
     json_text(out, "metric", mz_metric_key(mz_tune_metric(&r->before[0])));
+    json_number(out, "least_gain", mz_tune_least_gain(r->before[0].n_windows));
     json_part(r, MZ_TUNE_VALIDATION, out);
     json_part(r, MZ_TUNE_TEST, out);
     (void)fputs("}\n", out);

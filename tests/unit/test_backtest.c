@@ -205,6 +205,23 @@ static void windows_are_scored_for_every_method(void **state) {
     }
 }
 
+static void baselines_may_be_missing(void **state) {
+    (void)state;
+    double forecast[] = {2, 4};
+    double future[] = {3, 3};
+    const mz_forecast_entry e = {.forecast = forecast, .future = future};
+    const mz_backtest_label label = {.scale = 2, .squared_scale = 4};
+    mz_backtest_scores s = {0};
+    mz_backtest_totals t = {0};
+    mz_backtest_scores_add(&s, &e, &label, 2, NULL);
+    mz_backtest_totals_add(&t, &s);
+    assert_true(mz_total_scores_metric(&t.methods[MZ_BACKTEST_MODEL], MZ_METRIC_MASE) == 0.5);
+    for (int m = 1; m < MZ_BACKTEST_METHODS; m++) {
+        assert_true(isnan(mz_total_scores_metric(&t.methods[m], MZ_METRIC_MASE)));
+    }
+    assert_true(isnan(mz_backtest_totals_relative(&t, MZ_BACKTEST_MODEL)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_end_at_the_last_value),
@@ -212,6 +229,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_fit_is_one_window_with_an_error),
         cmocka_unit_test(relative_scores),
         cmocka_unit_test(windows_are_scored_for_every_method),
+        cmocka_unit_test(baselines_may_be_missing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

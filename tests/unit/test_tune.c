@@ -311,7 +311,7 @@ static void errors_of_the_score_are_passed_on(void **state) {
 /* ---- what decides ---- */
 
 static mz_backtest_totals totals_of(double mase, double mae) {
-    mz_backtest_totals t = {0};
+    mz_backtest_totals t = {.n_windows = 100};
     mz_total_scores *model = &t.methods[MZ_BACKTEST_MODEL];
     model->n_series = 2;
     model->n_defined[MZ_METRIC_MASE] = isnan(mase) ? 0 : 1;
@@ -327,7 +327,7 @@ static void gains(void **state) {
         double before[2], after[2], gain;
         bool is_better;
     } cases[] = {
-        {{1, 9}, {0.9, 99}, 0.1, true},  {{1, 9}, {0.996, 9}, 0.004, false},
+        {{1, 9}, {0.9, 99}, 0.1, true},  {{1, 9}, {0.991, 9}, 0.009, false},
         {{1, 9}, {1.5, 1}, -0.5, false}, {{NAN, 10}, {NAN, 9}, 0.1, true},
         {{0, 9}, {0, 9}, 0, false},      {{1, 9}, {INFINITY, 9}, -INFINITY, false},
     };
@@ -342,6 +342,8 @@ static void gains(void **state) {
     mz_backtest_totals after = before;
     after.methods[MZ_BACKTEST_MODEL].sums[MZ_METRIC_MASE] = NAN;
     assert_false(mz_tune_is_better(&before, &after));
+    assert_true(mz_tune_least_gain(1) == 0.1 && mz_tune_least_gain(4) == 0.05);
+    assert_true(mz_tune_least_gain(100) == 0.01 && mz_tune_least_gain(1000000) == 0.005);
 }
 
 /* ---- where it is written ---- */
