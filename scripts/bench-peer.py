@@ -16,16 +16,12 @@ the same kind: a daily and a weekly wave on a slope with noise.
 Prints a Markdown table, then a JSON object; -o writes the JSON to a file instead.
 """
 import argparse
-import json
 import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import time
 
-PAUSE_S = 0.3  # lets the other program's threads go to sleep
+import peer
 
 
 def parse_sizes(text):
@@ -84,9 +80,7 @@ def make_series(torch, batch, context):
 
 
 def work(arguments):
-    """Answers each line of stdin with one line of JSON: the time of one call."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the libraries print must not mix with the answers
+    answers = peer.Answers()
     sys.path.insert(0, arguments.authors)
     import torch
     import transformers
@@ -102,51 +96,23 @@ def work(arguments):
     series = make_series(torch, batch, context)
 
     def forecast():
-        start = time.perf_counter()
         mean, std = series.mean(dim=-1, keepdim=True), series.std(dim=-1, keepdim=True)
         output = model.generate((series - mean) / std, max_new_tokens=horizon)
         answer = output[:, -horizon:] * std + mean
-        seconds = time.perf_counter() - start
         if answer.shape != (batch, horizon) or not bool(torch.isfinite(answer).all()):
             raise SystemExit("PyTorch gave no forecast")
-        return seconds
-
-    def tell(**fields):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"peak_bytes": peak, **fields}), file=answers)
 
     forecast()
-    tell(load_s=load_s, torch=torch.__version__, transformers=transformers.__version__)
-    for _ in sys.stdin:
-        tell(seconds=forecast())
+    answers.tell(load_s=load_s, torch=torch.__version__, transformers=transformers.__version__)
+    answers.serve(forecast)
 
 
-class PyTorch:
-    def __init__(self, arguments, size):
-        shape = "x".join(str(n) for n in size)
-        command = [sys.executable, os.path.abspath(__file__), "--worker", shape,
-                   "--authors", arguments.authors, "--model", arguments.model,
-                   "--threads", str(arguments.threads)]
-        environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads),
-                           MKL_NUM_THREADS=str(arguments.threads))
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment)
-        self.about = self.read()
-
-    def read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the PyTorch process ended with {self.process.wait()}")
-        return json.loads(line)
-
-    def turn(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+def start_pytorch(arguments, size):
+    shape = "x".join(str(n) for n in size)
+    command = [sys.executable, os.path.abspath(__file__), "--worker", shape,
+               "--authors", arguments.authors, "--model", arguments.model,
+               "--threads", str(arguments.threads)]
+    return peer.Worker(command, arguments.threads)
 
 
 # ---- turns ----
@@ -158,18 +124,18 @@ def run_moezoo(arguments, variant, size):
                "--precision", variant["precision"], "-c", str(context), "-n", str(horizon),
                "--series", str(batch), "--repeat", "1", "-t", str(arguments.threads),
                "--quiet", "--json"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return peer.run_json(command)
 
 
 def measure(arguments, size):
-    torch = PyTorch(arguments, size)
+    torch = start_pytorch(arguments, size)
     variants = arguments.variant
     turns = {"PyTorch": [], **{v["name"]: [] for v in variants}}
     for i in range(arguments.repeat):
-        time.sleep(PAUSE_S)
+        time.sleep(peer.PAUSE_S)
         turns["PyTorch"].append(torch.turn())
         for v in variants:
-            time.sleep(PAUSE_S)
+            time.sleep(peer.PAUSE_S)
             answer = run_moezoo(arguments, v, size)
             turns[v["name"]].append({**answer, "seconds": answer["median_s"]})
         print(f"{'x'.join(map(str, size))}: turn {i + 1} of {arguments.repeat}", file=sys.stderr)
@@ -202,17 +168,6 @@ def print_table(rows):
               f"| {r['peak_bytes'] / 2**20:.0f} |")
 
 
-def cpu_name():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.machine()
-
-
 def main():
     arguments = parse_arguments()
     if arguments.worker:
@@ -226,16 +181,10 @@ def main():
         isa = {v["name"]: turns[v["name"]][0]["isa"] for v in arguments.variant}
         rows += summarise(size, turns)
     print_table(rows)
-    result = {"cpu": cpu_name(), "processors": os.cpu_count(), "threads": arguments.threads,
+    result = {"cpu": peer.cpu_name(), "processors": os.cpu_count(), "threads": arguments.threads,
               "repeat": arguments.repeat, "torch": about["torch"],
               "transformers": about["transformers"], "isa": isa, "results": rows}
-    if arguments.output:
-        with open(arguments.output, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
-    else:
-        print()
-        print(json.dumps(result))
+    peer.write_result(result, arguments.output)
 
 
 if __name__ == "__main__":
