@@ -31,12 +31,13 @@ extern "C" {
 mz_status mz_loss_huber(mz_stream *s, const mz_tensor *pred, const mz_tensor *target,
                         const mz_tensor *weight, double delta, double scale, double *loss);
 
-/* The quantile loss (Koenker and Bassett 1978, section 3), averaged over the levels and
- * doubled, so that the level 0.5 alone is the absolute error: the sum of weight (2 / n_quantiles)
- * sum over q of max(q e, (q - 1) e), with e = target - pred. At e = 0 the gradient is 0. pred
- * [n_rows, n_steps * n_quantiles], column step * n_quantiles + index of the level target, weight
- * [n_rows, n_steps] levels          [n_quantiles], each above 0 and below 1 Errors also: ARG for a
- * level outside that range, or none. */
+/* The quantile loss (Koenker and Bassett 1978, section 3), averaged over the levels and doubled, so
+ * that the level 0.5 alone is the absolute error: the sum of weight (2 / n_quantiles) sum over q of
+ * max(q e, (q - 1) e), with e = target - pred. At e = 0 the gradient is 0.
+ *   pred            [n_rows, n_steps * n_quantiles], column step * n_quantiles + index of the level
+ *   target, weight  [n_rows, n_steps]
+ *   levels          [n_quantiles], each above 0 and below 1
+ * Errors also: ARG for a level outside that range, or none. */
 mz_status mz_loss_pinball(mz_stream *s, const mz_tensor *pred, const mz_tensor *target,
                           const mz_tensor *weight, const double *levels, int64_t n_quantiles,
                           double scale, double *loss);
@@ -47,10 +48,14 @@ mz_status mz_loss_pinball(mz_stream *s, const mz_tensor *pred, const mz_tensor *
  * in memory: rows go through the head's product, the loss and the head's backward chunk by chunk,
  * at most MZ_LOGITS_BYTES of logits (but never less than one row) at a time. The gradient goes to
  * `hidden` and to weight and bias of `head`. The logits have the precision of the backend's
- * product. hidden   [n_rows, d_model] head     weight [vocab_size, d_model] targets  [n_rows] each
- * 0 to vocab_size - 1 weight   [n_rows], or NULL Errors also: ARG naming the row and target outside
- * the vocabulary; UNSUPPORTED for a gradient that the backend cannot compute and for a head with
- * deltas; those of the backend's ops, after which gradients are undefined. */
+ * product.
+ *   hidden   [n_rows, d_model]
+ *   head     weight [vocab_size, d_model]
+ *   targets  [n_rows], each 0 to vocab_size - 1
+ *   weight   [n_rows], or NULL
+ * Errors also: ARG naming the row and target outside the vocabulary; UNSUPPORTED for a gradient
+ * that the backend cannot compute and for a head with deltas; those of the backend's ops, after
+ * which gradients are undefined. */
 enum { MZ_LOGITS_BYTES = 64 << 20 };
 mz_status mz_loss_cross_entropy(mz_stream *s, const mz_tensor *hidden, const mz_linear *head,
                                 const int32_t *targets, const float *weight, double scale,

@@ -291,15 +291,11 @@ mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor
     if (only_measured(s, MZ_OP_SELF_ATTENTION, &size, &status)) {
         return status;
     }
-    double n_keys = 0; /* sequences are readable here only in host memory */
-    int64_t begin = 0;
-    for (int64_t i = 0; s->profile != NULL && s->backend->host_memory && i < rows->n_rows; i++) {
-        begin = rows->sequence[i] == rows->sequence[begin] ? begin : i;
-        n_keys += (double)(i - begin + 1);
-    }
+    const bool counts = s->profile != NULL && s->backend->host_memory;
+    const double flops = counts ? mz_self_attention_flops(rows, size.d_in) : 0;
     const double start = clock_of(s);
     status = s->backend->training->self_attention(s, y, log_sums, in, rows, scale);
-    MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status));
+    MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, flops, status));
     return s->tape != NULL ? mz_record_self_attention(s, y, log_sums, in, rows, scale) : MZ_OK;
 }
 

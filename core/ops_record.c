@@ -27,6 +27,23 @@ static mz_status lacks(mz_stream *s, mz_op_id op) {
                    s->backend->name, mz_op_name(op));
 }
 
+/* Records an op unless no input leads to a parameter. One in place is refused: value and gradient
+ * of its input and of its output would be the same memory. */
+static mz_status record(mz_stream *s, mz_op_id op, mz_backward_op backward, const void *args,
+                        size_t args_bytes, const mz_tensor *y, const mz_tensor *const *inputs,
+                        int n_inputs) {
+    if (!mz_tape_needs(s, inputs, n_inputs)) {
+        return MZ_OK;
+    }
+    for (int i = 0; i < n_inputs && mz_tensor_n_elements(y) > 0; i++) {
+        if (inputs[i] != NULL && inputs[i]->n_dims > 0 && inputs[i]->data == y->data) {
+            return mz_fail(&s->ctx->error, MZ_ERR_ARG, "%s: in place, which a tape cannot undo",
+                           mz_op_name(op));
+        }
+    }
+    return mz_tape_record(s, backward, args, args_bytes, &y, 1);
+}
+
 /* ---- linear ---- */
 
 typedef struct linear_args {
@@ -58,10 +75,7 @@ mz_status mz_record_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                            const mz_linear *w) {
     const linear_args args = {.y = *y, .x = *x, .w = *w};
     const mz_tensor *inputs[] = {x, &w->weight, &w->bias};
-    if (!mz_tape_needs(s, inputs, 3)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, linear_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_LINEAR, linear_backward, &args, sizeof args, y, inputs, 3);
 }
 
 /* ---- rms_norm ---- */
@@ -92,10 +106,7 @@ mz_status mz_record_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *
                              const mz_tensor *weight, float eps) {
     const rms_norm_args args = {.y = *y, .x = *x, .weight = *weight, .eps = eps};
     const mz_tensor *inputs[] = {x, weight};
-    if (!mz_tape_needs(s, inputs, 2)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, rms_norm_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_RMS_NORM, rms_norm_backward, &args, sizeof args, y, inputs, 2);
 }
 
 /* ---- rope ---- */
@@ -125,13 +136,7 @@ static mz_status rope_backward(mz_stream *s, const void *args) {
 mz_status mz_record_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                          const mz_rope_table *table, const mz_rows *rows) {
     const rope_args args = {.y = *y, .x = *x, .table = *table, .rows = *rows};
-    if (!mz_tape_needs(s, &x, 1)) {
-        return MZ_OK;
-    }
-    if (x->data == y->data) {
-        return mz_fail(&s->ctx->error, MZ_ERR_ARG, "rope: in place, which a tape cannot undo");
-    }
-    return mz_tape_record(s, rope_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_ROPE, rope_backward, &args, sizeof args, y, &x, 1);
 }
 
 /* ---- softmax ---- */
@@ -158,10 +163,7 @@ static mz_status softmax_backward(mz_stream *s, const void *args) {
 
 mz_status mz_record_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x) {
     const softmax_args args = {.y = *y, .x = *x};
-    if (!mz_tape_needs(s, &x, 1)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, softmax_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_SOFTMAX, softmax_backward, &args, sizeof args, y, &x, 1);
 }
 
 /* ---- gated activation ---- */
@@ -193,10 +195,8 @@ mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_
                                      const mz_tensor *up, mz_activation activation) {
     const gated_args args = {.y = *y, .gate = *gate, .up = *up, .activation = activation};
     const mz_tensor *inputs[] = {gate, up};
-    if (!mz_tape_needs(s, inputs, 2)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, gated_activation_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_GATED_ACTIVATION, gated_activation_backward, &args, sizeof args, y,
+                  inputs, 2);
 }
 
 /* ---- add ---- */
@@ -229,10 +229,7 @@ mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, co
                         float scale) {
     const add_args args = {.y = *y, .a = *a, .b = *b, .scale = scale};
     const mz_tensor *inputs[] = {a, b};
-    if (!mz_tape_needs(s, inputs, 2)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, add_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_ADD, add_backward, &args, sizeof args, y, inputs, 2);
 }
 
 /* ---- gather_rows ---- */
@@ -261,10 +258,7 @@ static mz_status gather_rows_backward(mz_stream *s, const void *args) {
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                 const int32_t *rows) {
     const gather_args args = {.y = *y, .x = *x, .rows = rows};
-    if (!mz_tape_needs(s, &x, 1)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, gather_rows_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_GATHER_ROWS, gather_rows_backward, &args, sizeof args, y, &x, 1);
 }
 
 /* ---- self_attention ---- */
@@ -276,9 +270,7 @@ typedef struct attention_args {
     float scale;
 } attention_args;
 
-/* Multiplications and additions of the forward's two products: each row meets the rows of its
- * sequence up to itself. */
-static double attention_flops(const mz_rows *rows, int64_t width) {
+double mz_self_attention_flops(const mz_rows *rows, int64_t width) {
     double n_keys = 0;
     int64_t first = 0;
     for (int64_t i = 0; i < rows->n_rows; i++) {
@@ -303,7 +295,8 @@ static mz_status self_attention_backward(mz_stream *s, const void *args) {
                       .v = mz_tape_gradient(s, &a->in.v),
                       .head_dim = a->in.head_dim};
     const double start = begin(s);
-    const double flops = s->profile != NULL ? 2.5 * attention_flops(&a->rows, a->in.q.shape[1]) : 0;
+    const double flops =
+        s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, a->in.q.shape[1]) : 0;
     return end(
         s, MZ_OP_SELF_ATTENTION_BACKWARD, start, flops,
         ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
@@ -314,10 +307,8 @@ mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_te
     const attention_args args = {
         .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .scale = scale};
     const mz_tensor *inputs[] = {&in->q, &in->k, &in->v};
-    if (!mz_tape_needs(s, inputs, 3)) {
-        return MZ_OK;
-    }
-    return mz_tape_record(s, self_attention_backward, &args, sizeof args, &y, 1);
+    return record(s, MZ_OP_SELF_ATTENTION, self_attention_backward, &args, sizeof args, y, inputs,
+                  3);
 }
 
 /* ---- mixture of experts ---- */

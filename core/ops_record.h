@@ -1,5 +1,6 @@
 /* Records ops on the stream's tape: called by the wrappers of core/ops.c after a forward, with the
- * op's own arguments. Each records nothing when no input leads to a parameter. Errors: NOMEM. */
+ * op's own arguments. Each records nothing when no input leads to a parameter. Errors: NOMEM; ARG
+ * for an op in place, whose input's gradient would be the output's. */
 #ifndef MZ_CORE_OPS_RECORD_H
 #define MZ_CORE_OPS_RECORD_H
 
@@ -20,6 +21,9 @@ mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tenso
                                 const int32_t *rows);
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                    const mz_qkv *in, const mz_rows *rows, float scale);
+/* Multiplications and additions of the forward's two products, for profiles: each row meets the
+ * rows of its sequence up to itself. Reads the rows, so they must be in host memory. */
+double mz_self_attention_flops(const mz_rows *rows, int64_t width);
 mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 mz_status mz_record_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                    const mz_linear_bank *bank, const mz_routing *routing,

@@ -1,24 +1,8 @@
 #include "core/schedule.h"
 
 #include <math.h>
-#include <string.h>
 
-static const char *const names[MZ_SCHEDULE_COUNT] = {"constant", "cosine", "wsd"};
 static const double pi = 3.14159265358979323846;
-
-const char *mz_schedule_name(mz_schedule_kind kind) {
-    return names[kind];
-}
-
-bool mz_schedule_find(const char *name, mz_schedule_kind *out) {
-    for (int i = 0; i < MZ_SCHEDULE_COUNT; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = (mz_schedule_kind)i;
-            return true;
-        }
-    }
-    return false;
-}
 
 static mz_status check_steps(mz_error *err, const char *name, int64_t steps, int64_t max) {
     if (steps >= 0 && steps <= max) {

@@ -2,7 +2,6 @@
 #ifndef MZ_CORE_SCHEDULE_H
 #define MZ_CORE_SCHEDULE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/status.h"
@@ -42,10 +41,6 @@ mz_status mz_schedule_check(mz_error *err, const mz_schedule *schedule);
  * stable rate can be continued, and decayed at any time. 1 - sqrt(p) and not a line, since Haegele
  * et al. 2024 (section 3.2) measured lower losses with it at every length of decay. */
 double mz_schedule_at(const mz_schedule *schedule, int64_t step);
-
-/* "constant", "cosine", "wsd": the name of a kind, and back (false for another name). */
-const char *mz_schedule_name(mz_schedule_kind kind);
-bool mz_schedule_find(const char *name, mz_schedule_kind *out);
 
 #ifdef __cplusplus
 }

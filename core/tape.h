@@ -5,7 +5,8 @@
  * last to the first. Gradients are found by address: the gradient of the value at p lies at the
  * same place of a second memory of the same size, one for the stream's arena and one for each set
  * of parameters. So views need no book-keeping, and memory without a second one (mapped weights of
- * a frozen base) has no gradient.
+ * a frozen base) has no gradient. A value that is written over has none of its own either: an op in
+ * place on what leads to a parameter is ARG.
  *
  * Backwards add to gradients and never overwrite them. A loss (core/losses.h) writes the first
  * ones. An op none of whose inputs leads to a parameter is not recorded. Tape and stream live in

@@ -105,6 +105,10 @@ mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_ten
     device_batch uploaded = {0};
     const device_batch *device = NULL;
     mz_tensor last;
+    if (s->tape != NULL && cache != NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "decoder: a tape wants whole sequences, not a cache");
+    }
     MZ_TRY(upload_batch(s, batch, &uploaded));
     MZ_TRY(keep_batch(s, &uploaded, &device));
     if (cache != NULL) {

@@ -36,7 +36,8 @@ typedef struct mz_batch {
  * (mz_tape_run_segment).
  *   x       [n_tokens, d_model] embedded rows
  *   hidden  [n_out, d_model], after the final norm
- * Trace: what the blocks record, then final_norm (layer -1). Errors: those of the ops. */
+ * Trace: what the blocks record, then final_norm (layer -1). Errors: those of the ops;
+ * UNSUPPORTED for a cache on a stream with a tape. */
 mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
                              const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
                              const mz_rope_table *rope, const mz_trace *trace);
