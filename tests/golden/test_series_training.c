@@ -94,6 +94,13 @@ static void evaluations_have_windows_that_training_never_has(void **state) {
     /* The means of batches weigh their windows otherwise, but none is left out or counted twice. */
     assert_true(fabs(losses[1] - losses[0]) < 0.5 * losses[0]);
     assert_true(fabs(losses[2] - losses[0]) < 0.5 * losses[0]);
+    /* The first window of the evaluation is not the first of training. */
+    mz_train_report one;
+    open_training(&f, 1, 1);
+    const double first = micro_batch(&f, 0, 0, 1).loss;
+    mz_assert_ok(&f.ctx, f.t->evaluate(f.t->self, &one));
+    assert_true(fabs(one.loss - first) > 1e-3 * first);
+    close_training(&f);
 }
 
 int main(void) {
