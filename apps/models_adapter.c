@@ -1,9 +1,7 @@
 #include "apps/models_adapter.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "adapters/lora.h"
 #include "apps/zoo/zoo.h"
@@ -18,19 +16,11 @@ typedef struct sizes {
     const char *file, *dtype;
 } sizes;
 
-static mz_status has_file(mz_context *ctx, const char *dir, const char *name, bool *out) {
-    char *path = NULL;
-    MZ_TRY(mz_path_join(ctx, dir, name, &path));
-    *out = mz_file_exists(path);
-    mz_free(ctx, path);
-    return MZ_OK;
-}
-
 mz_status mz_models_is_adapter(mz_context *ctx, const char *dir, bool *out) {
     bool has_model = false;
     bool has_adapter = false;
-    MZ_TRY(has_file(ctx, dir, "config.json", &has_model));
-    MZ_TRY(has_file(ctx, dir, "adapter_config.json", &has_adapter));
+    MZ_TRY(mz_dir_has_file(ctx, dir, "config.json", &has_model));
+    MZ_TRY(mz_dir_has_file(ctx, dir, "adapter_config.json", &has_adapter));
     *out = has_adapter && !has_model;
     return MZ_OK;
 }
@@ -135,18 +125,11 @@ mz_status mz_models_show_adapter(mz_context *ctx, const char *name, const char *
 
 /* ---- merge ---- */
 
-static mz_status make_folder(mz_context *ctx, const char *dir) {
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
-        return mz_fail(&ctx->error, MZ_ERR_IO, "%s: cannot be created: %s", dir, strerror(errno));
-    }
-    return MZ_OK;
-}
-
 static mz_status merge(mz_context *ctx, const char *model, const char *models_dir,
                        const char *adapter, const char *dir) {
     char *base = NULL;
     MZ_TRY(mz_cli_find_model(ctx, model, models_dir, NULL, &base));
-    mz_status status = make_folder(ctx, dir);
+    mz_status status = mz_dir_make(ctx, dir);
     if (status == MZ_OK) {
         status = mz_zoo_merge(ctx, base, adapter, dir);
     }

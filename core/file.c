@@ -146,6 +146,14 @@ bool mz_dir_exists(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+mz_status mz_dir_has_file(mz_context *ctx, const char *dir, const char *name, bool *out) {
+    char *path = NULL;
+    MZ_TRY(mz_path_join(ctx, dir, name, &path));
+    *out = mz_file_exists(path);
+    mz_free(ctx, path);
+    return MZ_OK;
+}
+
 mz_status mz_dir_make(mz_context *ctx, const char *path) {
     char *part = NULL;
     MZ_TRY(mz_strdup(ctx, path, &part));

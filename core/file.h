@@ -32,6 +32,9 @@ mz_status mz_file_read(mz_context *ctx, const char *path, size_t max_bytes, char
 bool mz_file_exists(const char *path);
 bool mz_dir_exists(const char *path);
 
+/* Whether there is a file DIR/NAME. Errors: NOMEM. */
+mz_status mz_dir_has_file(mz_context *ctx, const char *dir, const char *name, bool *out);
+
 /* Makes the folder and those above it, where they are missing. Errors: IO, NOMEM. */
 mz_status mz_dir_make(mz_context *ctx, const char *path);
 

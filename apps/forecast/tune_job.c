@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "adapters/lora_config.h"
 #include "apps/zoo/series_training.h"
@@ -163,24 +162,13 @@ static mz_status score(mz_tune_job *j, mz_forecaster *forecaster, bool baselines
 
 /* ---- writing ---- */
 
-static mz_status remove_adapter(mz_tune_job *j) {
-    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors"};
-    for (int i = 0; i < 2; i++) {
-        char *path = NULL;
-        MZ_TRY(mz_path_join(j->ctx, j->request->output, names[i], &path));
-        (void)unlink(path);
-        mz_free(j->ctx, path);
-    }
-    return MZ_OK;
-}
-
 /* The adapter in the folder becomes a model. It is rounded as the model's file is, so that the new
  * one is scored once more. */
 static mz_status merge(mz_tune_job *j) {
     const char *dir = j->request->output;
     const mz_load_options load = {.precision = (mz_precision)j->request->in->precision};
     MZ_TRY(mz_zoo_merge(j->ctx, j->setup.model_dir, dir, dir));
-    MZ_TRY(remove_adapter(j));
+    MZ_TRY(mz_tune_output_remove(&j->output, true));
     MZ_TRY(mz_zoo_load_forecaster(j->ctx, dir, &load, &j->merged));
     return score(j, j->merged, true, j->after);
 }
@@ -211,9 +199,9 @@ static mz_status write_all(mz_tune_job *j) {
         MZ_TRY(merge(j));
         report->is_better =
             mz_tune_is_better(&j->before[MZ_TUNE_VALIDATION], &j->after[MZ_TUNE_VALIDATION]);
-    }
-    if (report->merged && !report->is_better) {
-        MZ_TRY(mz_tune_output_clear(&j->output));
+        if (!report->is_better) {
+            MZ_TRY(mz_tune_output_remove(&j->output, false));
+        }
     }
     return write_report(j);
 }

@@ -24,14 +24,25 @@ static mz_status is_empty(mz_context *ctx, const char *dir, bool *out) {
     return MZ_OK;
 }
 
-/* Its report says so. */
-static mz_status holds_tuning(mz_context *ctx, const char *dir, bool *out) {
+/* What the report of an earlier tuning says of the folder. */
+typedef struct earlier_tuning {
+    bool is_there;
+    bool is_tuned;   /* it has written a model or an adapter */
+    bool is_adapter; /* the latter */
+} earlier_tuning;
+
+static mz_status read_earlier(mz_context *ctx, const char *dir, earlier_tuning *out) {
     char *path = NULL;
     json_t *report = NULL;
-    *out = false;
+    *out = (earlier_tuning){0};
     MZ_TRY(mz_path_join(ctx, dir, "report.json", &path));
     if (mz_file_exists(path) && mz_json_load(ctx, path, &report) == MZ_OK) {
-        *out = json_is_boolean(json_object_get(report, "tuned"));
+        const json_t *tuned = json_object_get(report, "tuned");
+        const char *method = json_string_value(json_object_get(report, "method"));
+        out->is_there = json_is_boolean(tuned);
+        out->is_tuned = json_is_true(tuned);
+        out->is_adapter = method != NULL && strcmp(method, "lora") == 0 &&
+                          !json_is_true(json_object_get(report, "merged"));
         json_decref(report);
     }
     mz_free(ctx, path);
@@ -56,10 +67,9 @@ mz_status mz_tune_output_check(mz_context *ctx, const char *dir, const char *mod
                        "%s: is the folder of the model that is tuned, choose another", dir);
     }
     MZ_TRY(is_empty(ctx, dir, &is_free));
-    if (!is_free) {
-        MZ_TRY(holds_tuning(ctx, dir, &is_free));
-    }
-    if (!is_free && !force) {
+    earlier_tuning earlier;
+    MZ_TRY(read_earlier(ctx, dir, &earlier));
+    if (!is_free && !earlier.is_there && !force) {
         return mz_fail(&ctx->error, MZ_ERR_ARG,
                        "%s: is not empty and holds no earlier tuning; --force writes there "
                        "nevertheless",
@@ -83,23 +93,30 @@ mz_status mz_tune_output_open(mz_context *ctx, const char *dir, const char *mode
     return MZ_OK;
 }
 
+static mz_status remove_file(const mz_tune_output *output, const char *name) {
+    char *path = NULL;
+    MZ_TRY(mz_path_join(output->ctx, output->dir, name, &path));
+    const bool failed = unlink(path) != 0 && errno != ENOENT;
+    const mz_status status = failed ? mz_fail(&output->ctx->error, MZ_ERR_IO,
+                                              "%s: cannot remove: %s", path, strerror(errno))
+                                    : MZ_OK;
+    mz_free(output->ctx, path);
+    return status;
+}
+
+mz_status mz_tune_output_remove(mz_tune_output *output, bool adapter) {
+    MZ_TRY(remove_file(output, adapter ? "adapter_config.json" : "config.json"));
+    return remove_file(output, adapter ? "adapter_model.safetensors" : "model.safetensors");
+}
+
 mz_status mz_tune_output_clear(mz_tune_output *output) {
-    /* The report goes last: while it is there the folder is known as a tuning's. */
-    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors",
-                                        "config.json", "model.safetensors", "report.json"};
-    bool is_tuning = false;
-    MZ_TRY(holds_tuning(output->ctx, output->dir, &is_tuning));
-    for (size_t i = 0; is_tuning && i < sizeof names / sizeof names[0]; i++) {
-        char *path = NULL;
-        MZ_TRY(mz_path_join(output->ctx, output->dir, names[i], &path));
-        const bool failed = unlink(path) != 0 && errno != ENOENT;
-        const mz_status status = failed ? mz_fail(&output->ctx->error, MZ_ERR_IO,
-                                                  "%s: cannot remove: %s", path, strerror(errno))
-                                        : MZ_OK;
-        mz_free(output->ctx, path);
-        MZ_TRY(status);
+    earlier_tuning earlier;
+    MZ_TRY(read_earlier(output->ctx, output->dir, &earlier));
+    if (earlier.is_tuned) {
+        MZ_TRY(mz_tune_output_remove(output, earlier.is_adapter));
     }
-    return MZ_OK;
+    /* Last: while it is there the folder is known as a tuning's. */
+    return earlier.is_there ? remove_file(output, "report.json") : MZ_OK;
 }
 
 void mz_tune_output_close(mz_tune_output *output) {

@@ -25,8 +25,12 @@ mz_status mz_tune_output_check(mz_context *ctx, const char *dir, const char *mod
 mz_status mz_tune_output_open(mz_context *ctx, const char *dir, const char *model, bool force,
                               mz_tune_output *out);
 
-/* Takes out model and adapter of an earlier tuning, so that nothing else than what its report.json
- * says lies in the folder. Errors: IO, NOMEM. */
+/* Removes the two files of the adapter, or else of the model, that this tuning has written. Errors:
+ * IO, NOMEM. */
+mz_status mz_tune_output_remove(mz_tune_output *output, bool adapter);
+
+/* Removes what an earlier tuning has written, which its report.json tells, and the report: what
+ * else lies in the folder stays. Errors: IO, NOMEM. */
 mz_status mz_tune_output_clear(mz_tune_output *output);
 
 /* Accepts one that is not open. */

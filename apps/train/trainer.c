@@ -147,23 +147,15 @@ static mz_status save(trainer *r) {
 
 /* ---- begin and end ---- */
 
-static mz_status has_file(mz_context *ctx, const char *dir, const char *name, bool *out) {
-    char *path = NULL;
-    MZ_TRY(mz_path_join(ctx, dir, name, &path));
-    *out = mz_file_exists(path);
-    mz_free(ctx, path);
-    return MZ_OK;
-}
-
 mz_status mz_trainer_check_folder(mz_context *ctx, const char *output, bool resume) {
     bool has_metrics = false;
     bool has_checkpoints = false;
     bool has_model = false;
     bool has_adapter = false;
-    MZ_TRY(has_file(ctx, output, "metrics.jsonl", &has_metrics));
+    MZ_TRY(mz_dir_has_file(ctx, output, "metrics.jsonl", &has_metrics));
     MZ_TRY(mz_train_state_exists(ctx, output, &has_checkpoints));
-    MZ_TRY(has_file(ctx, output, "config.json", &has_model));
-    MZ_TRY(has_file(ctx, output, "adapter_config.json", &has_adapter));
+    MZ_TRY(mz_dir_has_file(ctx, output, "config.json", &has_model));
+    MZ_TRY(mz_dir_has_file(ctx, output, "adapter_config.json", &has_adapter));
     const bool has_training = has_metrics || has_checkpoints;
     if (has_training && !resume) {
         return mz_fail(&ctx->error, MZ_ERR_ARG,

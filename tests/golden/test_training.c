@@ -9,6 +9,7 @@
 #include "apps/zoo/series_rows.h"
 #include "apps/zoo/zoo.h"
 #include "core/file.h"
+#include "core/tape.h"
 
 #define TIME_MOE MOEZOO_TESTS_DIR "/golden/time-moe/tiny/config.json"
 #define DENSE MOEZOO_TESTS_DIR "/golden/time-moe/dense/config.json"
@@ -264,6 +265,28 @@ static void wrong_rows_are_refused(void **state) {
     close_model(&f);
 }
 
+/* A segment that is computed again has no cache any more. */
+static void a_cache_is_refused_on_a_tape(void **state) {
+    (void)state;
+    fixture f;
+    mz_stream s;
+    mz_tape *tape = NULL;
+    mz_kv_cache cache = {0};
+    const mz_tensor none = {0};
+    open_model(&f, TIME_MOE, NULL, 1, true);
+    const mz_decoder *decoder = &mz_forecaster_parts_of(f.forecaster)->decoder;
+    mz_assert_ok(&f.ctx, mz_stream_open(&f.ctx, mz_backend_cpu(), 1 << 16, &s));
+    mz_assert_ok(&f.ctx, mz_tape_create(&f.ctx, &tape));
+    mz_assert_ok(&f.ctx, mz_tape_attach(tape, &s));
+    assert_int_equal(mz_decoder_forward(&s, &none, &none, decoder, &(mz_batch){0}, &cache,
+                                        &(mz_rope_table){0}, NULL),
+                     MZ_ERR_UNSUPPORTED);
+    mz_tape_detach(&s);
+    mz_tape_destroy(&f.ctx, tape);
+    mz_stream_close(&s);
+    close_model(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_do_not_depend_on_threads_or_recomputation),
@@ -272,6 +295,7 @@ int main(void) {
         cmocka_unit_test(gradients_are_slopes),
         cmocka_unit_test(gradients_add_up),
         cmocka_unit_test(wrong_rows_are_refused),
+        cmocka_unit_test(a_cache_is_refused_on_a_tape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 #include "core/checkpoint.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -18,6 +19,29 @@
 #include "tests/testing.h"
 
 enum { N = 20011, N_TENSORS = 2, N_KILLS = 12 };
+
+/* What was synced, in order; a sync of what `refused` names fails. */
+enum { MAX_SYNCED = 64 };
+static ino_t synced[MAX_SYNCED];
+static int n_synced;
+static ino_t refused_folder;
+static bool files_are_refused;
+
+/* Stands in for the system's in all of this program: what a kill does not lose, a power cut may. */
+int fsync(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        return -1;
+    }
+    if (st.st_ino == refused_folder || (files_are_refused && S_ISREG(st.st_mode))) {
+        errno = EIO;
+        return -1;
+    }
+    if (n_synced < MAX_SYNCED) {
+        synced[n_synced++] = st.st_ino;
+    }
+    return fdatasync(fd);
+}
 
 typedef struct fixture {
     mz_context ctx;
@@ -569,6 +593,50 @@ static void every_allocation_may_fail(void **state) {
     assert_names(f, "step-00000002");
 }
 
+static ino_t inode_of(const char *path) {
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_ino;
+}
+
+/* When it was synced last, -1: never. */
+static int when_synced(ino_t inode) {
+    int when = -1;
+    for (int i = 0; i < n_synced; i++) {
+        when = synced[i] == inode ? i : when;
+    }
+    return when;
+}
+
+/* Files first, then the folder in which they got their names, then that in which it did. */
+static void everything_is_synced(void **state) {
+    fixture *f = *state;
+    n_synced = 0;
+    write_step(f, 1, 0);
+    const int dir = when_synced(inode_of(f->dir));
+    const int store = when_synced(inode_of(at(f, ".")));
+    const int folder = when_synced(inode_of(at(f, "step-00000001")));
+    const int tensors = when_synced(inode_of(at(f, "step-00000001/state.safetensors")));
+    const int document = when_synced(inode_of(at(f, "step-00000001/state.json")));
+    assert_true(dir >= 0 && tensors >= 0 && tensors < document);
+    assert_true(document < folder && folder < store && store == n_synced - 1);
+}
+
+static void a_sync_that_fails_is_an_error(void **state) {
+    fixture *f = *state;
+    write_step(f, 1, 0);
+    files_are_refused = true;
+    assert_int_equal(write_with(&f->ctx, f, 2, 0), MZ_ERR_IO);
+    files_are_refused = false;
+    assert_names(f, "step-00000001");
+    refused_folder = inode_of(at(f, "."));
+    assert_int_equal(write_with(&f->ctx, f, 3, 1), MZ_ERR_IO);
+    refused_folder = 0;
+    assert_message(f, "cannot sync");
+    assert_names(f, "step-00000001 step-00000003");
+    assert_latest(f, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nothing_is_there, setup, teardown),
@@ -585,6 +653,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_damaged_one_is_passed_over, setup, teardown),
         cmocka_unit_test_setup_teardown(all_are_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup, teardown),
+        cmocka_unit_test_setup_teardown(everything_is_synced, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_sync_that_fails_is_an_error, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,11 @@ static void reads_within_the_limit(void **state) {
     assert_false(mz_dir_exists(path));
     assert_true(mz_dir_exists(f->dir));
     assert_false(mz_file_exists(f->dir));
+    bool has = false;
+    mz_assert_ok(&f->ctx, mz_dir_has_file(&f->ctx, f->dir, strrchr(path, '/') + 1, &has));
+    assert_true(has);
+    mz_assert_ok(&f->ctx, mz_dir_has_file(&f->ctx, f->dir, "another", &has));
+    assert_false(has);
 }
 
 static void joins_paths(void **state) {

@@ -8,7 +8,6 @@
 
 #include "core/rng.h"
 #include "core/threads.h"
-#include "encoders/series/series_augment_internal.h"
 #include "encoders/series/series_generator_internal.h"
 #include "encoders/series/series_sampler.h"
 
@@ -467,82 +466,6 @@ static void mixtures_are_of_several_series(void **state) {
     fixture_close(&f);
 }
 
-static void augmentations_keep_their_promises(void **state) {
-    (void)state;
-    float original[240];
-    float values[240];
-    for (int i = 0; i < 240; i++) {
-        original[i] = (float)(wave(i) + noise(i));
-    }
-    mz_augment_standardise(original, 240);
-    for (uint64_t i = 0; i < 300; i++) {
-        mz_draw draw;
-        mz_draw_init(&draw, 1, i);
-        memcpy(values, original, sizeof values);
-        mz_augment_gain(&draw, values, 240);
-        float lowest = 0;
-        for (int k = 0; k < 240; k++) {
-            lowest = fminf(lowest, original[k]);
-        }
-        for (int k = 0; k < 240; k++) { /* about the mean, or about the minimum */
-            const float about_mean = values[k] / original[k];
-            const float about_lowest = (values[k] - lowest) / (original[k] - lowest + 1e-9f);
-            assert_true((about_mean > 0.39f && about_mean < 1.61f) ||
-                        (about_lowest > 0.39f && about_lowest < 1.61f) || original[k] == lowest);
-        }
-        memcpy(values, original, sizeof values);
-        mz_augment_jump(&draw, values, 240);
-        int n_steps = 0;
-        for (int k = 1; k < 240; k++) {
-            const float step = (values[k] - original[k]) - (values[k - 1] - original[k - 1]);
-            n_steps += fabsf(step) > 1e-4f;
-        }
-        assert_in_range(n_steps, 1, 2);
-        memcpy(values, original, sizeof values);
-        mz_augment_trend(&draw, values, 240);
-        double largest = 0;
-        for (int k = 0; k < 240; k++) {
-            largest = fmax(largest, (double)fabsf(values[k] - original[k]));
-        }
-        assert_true(largest > 0.01 && largest < 40);
-        memcpy(values, original, sizeof values);
-        mz_augment_censor(&draw, values, 240);
-        int n_changed = 0;
-        float limit = NAN;
-        for (int k = 0; k < 240; k++) {
-            if (values[k] != original[k]) {
-                assert_true(n_changed == 0 || values[k] == limit);
-                limit = values[k];
-                n_changed++;
-            }
-        }
-        assert_in_range(n_changed, 3, 120);
-    }
-}
-
-static void resampling_is_exact(void **state) {
-    (void)state;
-    float values[12] = {1, 2, 3, 4, 5, 6, 7, 9, 11, 0, 0, 3};
-    const float means[] = {2, 5, 9, 1};
-    float out[12];
-    mz_augment_aggregate(values, 3, 4, out);
-    for (int i = 0; i < 4; i++) {
-        assert_near((double)out[i], (double)means[i], 1e-6);
-    }
-    mz_augment_interpolate(values, 4, 2, 0.25, 8, out);
-    const float lines[] = {1.25f, 1.75f, 2.25f, 2.75f, 3.25f, 3.75f, 4, 4};
-    for (int i = 0; i < 8; i++) {
-        assert_near((double)out[i], (double)lines[i], 1e-6);
-    }
-    mz_augment_reverse(values, 3);
-    assert_true(values[0] == 3 && values[1] == 2 && values[2] == 1 && values[3] == 4);
-    mz_augment_negate(values, 2);
-    assert_true(values[0] == -3 && values[1] == -2 && values[2] == 1);
-    float equal[5] = {0.1f, 0.1f, 0.1f, 0.1f, 0.1f};
-    mz_augment_standardise(equal, 5);
-    assert_true(equal[0] == 0 && equal[4] == 0);
-}
-
 static void constants_and_late_starts(void **state) {
     fixture f;
     open_one(&f, context_of(state), 1, 60, level);
@@ -718,8 +641,6 @@ int main(void) {
         cmocka_unit_test(rates_are_rates),
         cmocka_unit_test(time_is_resampled),
         cmocka_unit_test(mixtures_are_of_several_series),
-        cmocka_unit_test(augmentations_keep_their_promises),
-        cmocka_unit_test(resampling_is_exact),
         cmocka_unit_test(constants_and_late_starts),
         cmocka_unit_test(weights_favour_what_can_be_forecast),
         cmocka_unit_test(gaps_are_filled_and_csv_is_read),

@@ -128,6 +128,15 @@ static void what_leads_to_no_parameter_has_no_gradient(void **state) {
     assert_int_equal(mz_tape_gradient(&f.s, &y).n_dims, 0);
     assert_int_equal(mz_tape_gradient(&f.s, &x).n_dims, 0);
     assert_int_equal(mz_tape_gradient(&f.s, &(mz_tensor){0}).n_dims, 0);
+    /* nor has scratch of a backend behind a value that has one */
+    const mz_tensor z = take(&f, 2, WIDTH);
+    const mz_tensor p = trained(&f, 2);
+    void *scratch = NULL;
+    mz_assert_ok(&f.ctx, mz_op_softmax(&f.s, &z, &p));
+    mz_assert_ok(&f.ctx, mz_arena_take(&f.s.arena, sizeof fixed, "test", &scratch, &f.ctx.error));
+    assert_int_equal(mz_tape_gradient(&f.s, &z).n_dims, 2);
+    const mz_tensor behind = mz_tensor_2d(MZ_DTYPE_F32, 2, WIDTH, scratch);
+    assert_int_equal(mz_tape_gradient(&f.s, &behind).n_dims, 0);
     mz_assert_ok(&f.ctx, mz_backward(&f.s));
     close_fixture(&f);
 }

@@ -389,21 +389,59 @@ static void folders_that_are_taken_and_refused(void **state) {
     mz_temp_dir_remove(model);
 }
 
-static void only_a_tuning_is_cleared(void **state) {
+/* Only what the report says that an earlier tuning has written is removed: a model that lay there
+ * before --force stays. */
+static void only_what_a_tuning_wrote_is_cleared(void **state) {
+    static const struct {
+        const char *report; /* NULL: none */
+        bool model, adapter;
+    } cases[] = {
+        {NULL, true, true},
+        {"{\"tuned\":1,\"method\":\"full\"}", true, true},
+        {"{\"tuned\":false,\"method\":\"full\"}", true, true},
+        {"{\"tuned\":true,\"method\":\"full\"}", false, true},
+        {"{\"tuned\":true,\"method\":\"lora\",\"merged\":false}", true, false},
+        {"{\"tuned\":true,\"method\":\"lora\",\"merged\":true}", false, true},
+    };
+    static const char *const names[] = {"config.json", "model.safetensors", "adapter_config.json",
+                                        "adapter_model.safetensors", "notes.txt"};
+    mz_context *ctx = context_of(state);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *report = cases[i].report;
+        char dir[500];
+        mz_tune_output out = {0};
+        (void)snprintf(dir, sizeof dir, "%s", mz_temp_dir_create());
+        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+            (void)mz_write_file(dir, names[k], "x", 1);
+        }
+        if (report != NULL) {
+            (void)mz_write_file(dir, "report.json", report, strlen(report));
+        }
+        mz_assert_ok(ctx, mz_tune_output_open(ctx, dir, "/none", true, &out));
+        mz_assert_ok(ctx, mz_tune_output_clear(&out));
+        for (int k = 0; k < 2; k++) {
+            assert_true(is_there(dir, names[k]) == cases[i].model);
+            assert_true(is_there(dir, names[2 + k]) == cases[i].adapter);
+        }
+        assert_true(is_there(dir, "notes.txt"));
+        assert_true(is_there(dir, "report.json") == (i == 1));
+        mz_tune_output_close(&out);
+        mz_temp_dir_remove(dir);
+    }
+}
+
+static void a_model_or_an_adapter_is_removed(void **state) {
     mz_context *ctx = context_of(state);
     char dir[500];
     mz_tune_output out = {0};
     (void)snprintf(dir, sizeof dir, "%s", mz_temp_dir_create());
-    (void)mz_write_file(dir, "model.safetensors", "x", 1);
-    (void)mz_write_file(dir, "notes.txt", "x", 1);
-    mz_assert_ok(ctx, mz_tune_output_open(ctx, dir, "/none", true, &out));
-    mz_assert_ok(ctx, mz_tune_output_clear(&out));
-    assert_true(is_there(dir, "model.safetensors"));
-    (void)mz_write_file(dir, "report.json", "{\"tuned\":true}", 14);
-    mz_assert_ok(ctx, mz_tune_output_clear(&out));
-    assert_false(is_there(dir, "model.safetensors"));
-    assert_false(is_there(dir, "report.json"));
-    assert_true(is_there(dir, "notes.txt"));
+    mz_assert_ok(ctx, mz_tune_output_open(ctx, dir, "/none", false, &out));
+    (void)mz_write_file(dir, "config.json", "x", 1);
+    (void)mz_write_file(dir, "adapter_config.json", "x", 1);
+    mz_assert_ok(ctx, mz_tune_output_remove(&out, true));
+    assert_true(is_there(dir, "config.json") && !is_there(dir, "adapter_config.json"));
+    mz_assert_ok(ctx, mz_tune_output_remove(&out, false));
+    assert_false(is_there(dir, "config.json"));
     mz_tune_output_close(&out);
     mz_temp_dir_remove(dir);
 }
@@ -422,7 +460,8 @@ int main(void) {
         cmocka_unit_test(errors_of_the_score_are_passed_on),
         cmocka_unit_test(gains),
         cmocka_unit_test(folders_that_are_taken_and_refused),
-        cmocka_unit_test(only_a_tuning_is_cleared),
+        cmocka_unit_test(only_what_a_tuning_wrote_is_cleared),
+        cmocka_unit_test(a_model_or_an_adapter_is_removed),
     };
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
