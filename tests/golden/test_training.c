@@ -249,6 +249,28 @@ static void gradients_add_up(void **state) {
     close_model(&f);
 }
 
+/* The part of the loss that balances: by layer it is the mean over the layers, pooled it is one of
+ * all of them. Fresh routers are nearly even, where both are the factor times the choices a row. */
+static void balance_is_of_the_layers_mean(void **state) {
+    (void)state;
+    for (int by_layer = 0; by_layer < 2; by_layer++) {
+        const mz_forecast_loss loss = {
+            .huber_delta = 2, .balance_factor = 0.05, .balance_by_layer = by_layer == 1};
+        fixture f;
+        mz_train_report report;
+        open_model(&f, TIME_MOE, NULL, 1, false);
+        const mz_forecast_rows rows = mz_series_rows_view(&f.rows);
+        mz_assert_ok(&f.ctx, mz_forecast_training_loss(f.training, &rows, &loss, &report));
+        const mz_decoder *decoder = &mz_forecaster_parts_of(f.forecaster)->decoder;
+        const double even = 0.05 * decoder->blocks[0].moe.router.top_k;
+        assert_int_equal(decoder->n_layers, 3);
+        assert_string_equal(report.part_name[1], "balance");
+        print_message("balance %.4f, even would be %.4f\n", report.part[1], even);
+        assert_true(report.part[1] > 0.9 * even && report.part[1] < 1.8 * even);
+        close_model(&f);
+    }
+}
+
 static void wrong_rows_are_refused(void **state) {
     (void)state;
     fixture f;
@@ -294,6 +316,7 @@ int main(void) {
         cmocka_unit_test(the_tape_does_not_change_the_loss),
         cmocka_unit_test(gradients_are_slopes),
         cmocka_unit_test(gradients_add_up),
+        cmocka_unit_test(balance_is_of_the_layers_mean),
         cmocka_unit_test(wrong_rows_are_refused),
         cmocka_unit_test(a_cache_is_refused_on_a_tape),
     };

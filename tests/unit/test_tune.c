@@ -152,6 +152,23 @@ static void windows_end_where_they_should(void **state) {
     mz_tune_split_free(&f.split);
 }
 
+/* What is missing before the windows to test shortens what is left to train on: then one window
+ * less is held out. */
+static void gaps_leave_fewer_windows(void **state) {
+    fixture f;
+    fixture_init(&f, context_of(state));
+    f.series[0].n_values = MZ_TUNE_MIN_TRAIN + 4 * HORIZON;
+    mz_assert_ok(f.ctx, fixture_read(&f, HORIZON, 2));
+    assert_int_equal(f.split.items[0].n_windows, 2);
+    assert_int_equal(f.split.items[0].n_train, MZ_TUNE_MIN_TRAIN);
+    mz_tune_split_free(&f.split);
+    f.values[0][MZ_TUNE_MIN_TRAIN + 2 * HORIZON - 1] = NAN;
+    mz_assert_ok(f.ctx, fixture_read(&f, HORIZON, 2));
+    assert_int_equal(f.split.items[0].n_windows, 1);
+    assert_int_equal(f.split.items[0].n_train, MZ_TUNE_MIN_TRAIN + 2 * HORIZON);
+    mz_tune_split_free(&f.split);
+}
+
 static void too_short_to_hold_out(void **state) {
     fixture f;
     fixture_init(&f, context_of(state));
@@ -451,6 +468,7 @@ int main(void) {
         cmocka_unit_test(windows_of_a_series),
         cmocka_unit_test(parts_do_not_overlap),
         cmocka_unit_test(windows_end_where_they_should),
+        cmocka_unit_test(gaps_leave_fewer_windows),
         cmocka_unit_test(too_short_to_hold_out),
         cmocka_unit_test(failed_allocations_leave_nothing),
         cmocka_unit_test(the_best_state_is_kept),
