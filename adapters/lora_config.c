@@ -40,6 +40,14 @@ bool mz_lora_config_has(const mz_lora_config *config, const char *name) {
     return false;
 }
 
+/* Whether it can be written into a JSON file. */
+static bool is_utf8(const char *text) {
+    json_t *value = json_string(text);
+    const bool is_text = value != NULL;
+    json_decref(value);
+    return is_text;
+}
+
 mz_status mz_lora_config_check(mz_error *err, const mz_lora_config *config) {
     if (config->rank < 1 || config->rank > MZ_LORA_MAX_RANK) {
         return mz_fail(err, MZ_ERR_ARG, "adapter: rank %lld, expected 1 to %d",
@@ -57,6 +65,11 @@ mz_status mz_lora_config_check(mz_error *err, const mz_lora_config *config) {
         if (config->targets[i][0] == '\0') {
             return mz_fail(err, MZ_ERR_ARG, "adapter: target %lld is empty", (long long)i);
         }
+    }
+    if (config->base != NULL && !is_utf8(config->base)) {
+        return mz_fail(err, MZ_ERR_ARG,
+                       "adapter: the path of its base, %s, is no UTF-8, as its config needs it",
+                       config->base);
     }
     return MZ_OK;
 }

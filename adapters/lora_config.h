@@ -34,7 +34,8 @@ float mz_lora_config_scale(const mz_lora_config *config);
 bool mz_lora_config_has(const mz_lora_config *config, const char *name);
 bool mz_lora_config_target_is(const mz_lora_config *config, int64_t i, const char *name);
 
-/* Errors: ARG for a value outside its range, an empty target, no target, or too many. */
+/* Errors: ARG for a value outside its range, an empty target, no target, too many, or a base that
+ * is no UTF-8. */
 mz_status mz_lora_config_check(mz_error *err, const mz_lora_config *config);
 
 /* A copy that owns its texts. Errors: NOMEM. */

@@ -32,8 +32,10 @@ int main(int argc, char **argv) {
     static const mz_command *const commands[] = {&mz_command_forecast, &mz_command_train,
                                                  &mz_command_models, &mz_command_bench, NULL};
     occupy_standard_streams();
-    /* A reader that goes away (`| head`) is a write error like any other. */
+    /* A reader that goes away (`| head`) is a write error like any other, and so is a file that
+     * outgrows its limit (`ulimit -f`). */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
         mz_cli_write_version(stdout);
         return flush_answer(MZ_EXIT_OK);

@@ -1,7 +1,9 @@
 #include "core/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -256,6 +258,31 @@ static mz_status open_temp(mz_context *ctx, mz_output *out, int *fd) {
         }
     }
     return fail_errno(ctx, out->shown, EEXIST);
+}
+
+/* Whether a name is one of those of open_temp, by a process that is no more. */
+static bool is_left_behind(const char *name) {
+    long pid = 0;
+    unsigned i = 0;
+    char expected[64];
+    if (sscanf(name, ".moezoo-%18ld-%9u.tmp", &pid, &i) != 2 || pid < 1 || pid > INT32_MAX) {
+        return false;
+    }
+    (void)snprintf(expected, sizeof expected, ".moezoo-%ld-%u.tmp", pid, i);
+    return strcmp(name, expected) == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
+void mz_output_sweep(const char *dir) {
+    DIR *folder = opendir(dir);
+    if (folder == NULL) {
+        return;
+    }
+    for (const struct dirent *d = readdir(folder); d != NULL; d = readdir(folder)) {
+        if (is_left_behind(d->d_name)) {
+            (void)unlinkat(dirfd(folder), d->d_name, 0);
+        }
+    }
+    (void)closedir(folder);
 }
 
 static mz_status open_target(mz_context *ctx, mz_output *out, int *fd) {

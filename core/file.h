@@ -66,6 +66,10 @@ mz_status mz_output_commit(mz_context *ctx, mz_output *out);
 /* Removes the temporary; the target is as it was. Accepts one that was never opened (all zero). */
 void mz_output_abort(mz_context *ctx, mz_output *out);
 
+/* Removes from the folder the temporaries of processes that were killed. What cannot be removed is
+ * left. For folders that processes of one machine write to. */
+void mz_output_sweep(const char *dir);
+
 #ifdef __cplusplus
 }
 #endif

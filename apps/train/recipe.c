@@ -153,6 +153,21 @@ static mz_status read_augment(const mz_json_object *data, mz_train_augment *out)
     return mz_recipe_read(&augment.o, fields, COUNT(fields), out);
 }
 
+static mz_status check_window(reader *in, const mz_recipe_section *data, const mz_train_data *d) {
+    const int64_t n_points = d->context + d->horizon;
+    if (n_points > MAX_WINDOW) {
+        return mz_fail(&in->ctx->error, MZ_ERR_LIMIT,
+                       "%s: context and horizon are %lld and %lld, together above %d", data->name,
+                       (long long)d->context, (long long)d->horizon, (int)MAX_WINDOW);
+    }
+    if (d->min_points > n_points) {
+        return mz_fail(&in->ctx->error, MZ_ERR_LIMIT,
+                       "%s: min_points is %lld, above context and horizon together, %lld",
+                       data->name, (long long)d->min_points, (long long)n_points);
+    }
+    return MZ_OK;
+}
+
 static mz_status read_data(reader *in, const mz_json_object *top) {
     static const mz_recipe_field fields[] = {
         {"sources", MZ_RECIPE_OTHER, 0, 0, 0, 0, NULL, true},
@@ -170,6 +185,7 @@ static mz_status read_data(reader *in, const mz_json_object *top) {
     const json_t *sources = NULL;
     MZ_TRY(mz_recipe_open_section(top, "data", true, &data));
     MZ_TRY(mz_recipe_read(&data.o, fields, COUNT(fields), d));
+    MZ_TRY(check_window(in, &data, d));
     MZ_TRY(mz_recipe_array(&data.o, "sources", MZ_TRAIN_MAX_SOURCES, &sources));
     d->n_sources = (int)json_array_size(sources);
     if (d->n_sources == 0) {
@@ -391,6 +407,9 @@ mz_status mz_train_recipe_load(mz_context *ctx, const char *path, const char *co
     }
     for (int i = 0; i < n_sets && status == MZ_OK; i++) {
         status = mz_recipe_set(ctx, out->document, sets[i]);
+    }
+    if (status == MZ_OK) {
+        status = mz_recipe_check_depth(ctx, path, out->document, 0);
     }
     if (status == MZ_OK) {
         status = read_all(&in);

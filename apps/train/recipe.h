@@ -121,7 +121,8 @@ typedef struct mz_train_recipe {
  * JSON value or a bare text), checks every key and value, and makes its paths relative to the
  * working folder. *out is all zero on failure; released with mz_train_recipe_free. Errors, in one
  * line with file, key, expected and actual value: IO, NOMEM, FORMAT (an unknown key too, with the
- * nearest known one), LIMIT, MISSING; ARG for a change that is none. */
+ * nearest known one), LIMIT (values more than 100 deep, too), MISSING; ARG for a change that is
+ * none. */
 mz_status mz_train_recipe_load(mz_context *ctx, const char *path, const char *const *sets,
                                int n_sets, mz_train_recipe *out);
 void mz_train_recipe_free(mz_context *ctx, mz_train_recipe *recipe);

@@ -56,8 +56,15 @@ mz_status mz_recipe_array(const mz_json_object *parent, const char *key, size_t 
 mz_status mz_recipe_open_item(const mz_json_object *parent, const char *key, const json_t *array,
                               size_t index, mz_recipe_section *out);
 
-/* Applies "a.b.0.c=VALUE" to the document. Errors: ARG, NOMEM. */
+/* Applies "a.b.0.c=VALUE" to the document. Errors: ARG, NOMEM; LIMIT for more than 32 keys. */
 mz_status mz_recipe_set(mz_context *ctx, json_t *document, const char *change);
+
+/* Far below what a checkpoint's reader takes, and what recursion over a document needs of a stack.
+ */
+enum { MZ_RECIPE_MAX_DEPTH = 100 };
+
+/* Errors: LIMIT, naming `path`, for a value that lies deeper; `depth` is that of `value`. */
+mz_status mz_recipe_check_depth(mz_context *ctx, const char *path, const json_t *value, int depth);
 
 #ifdef __cplusplus
 }

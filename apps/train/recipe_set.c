@@ -3,7 +3,7 @@
 
 #include "apps/train/recipe_internal.h"
 
-enum { MAX_KEY = 128 };
+enum { MAX_KEY = 128, MAX_KEYS = 32 };
 
 /* "a.b.c" is read key by key. */
 typedef struct cursor {
@@ -74,7 +74,7 @@ static mz_status store(const cursor *c, json_t *parent, json_t *value) {
 
 static mz_status set_value(cursor *c, json_t *document, json_t *value) {
     json_t *at = document;
-    while (true) {
+    for (int n_keys = 0; n_keys < MAX_KEYS; n_keys++) {
         MZ_TRY(next_key(c));
         if (!json_is_object(at) && !json_is_array(at)) {
             return mz_fail(&c->ctx->error, MZ_ERR_ARG,
@@ -85,6 +85,24 @@ static mz_status set_value(cursor *c, json_t *document, json_t *value) {
         }
         MZ_TRY(descend(c, at, &at));
     }
+    return mz_fail(&c->ctx->error, MZ_ERR_LIMIT, "--set: %.40s... has more than %d keys", c->change,
+                   (int)MAX_KEYS);
+}
+
+mz_status mz_recipe_check_depth(mz_context *ctx, const char *path, const json_t *value, int depth) {
+    const char *key = NULL;
+    json_t *member = NULL;
+    if (depth > MZ_RECIPE_MAX_DEPTH) {
+        return mz_fail(&ctx->error, MZ_ERR_LIMIT, "%s: arrays and objects are more than %d deep",
+                       path, (int)MZ_RECIPE_MAX_DEPTH);
+    }
+    json_object_foreach((json_t *)value, key, member) {
+        MZ_TRY(mz_recipe_check_depth(ctx, path, member, depth + 1));
+    }
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        MZ_TRY(mz_recipe_check_depth(ctx, path, json_array_get(value, i), depth + 1));
+    }
+    return MZ_OK;
 }
 
 mz_status mz_recipe_set(mz_context *ctx, json_t *document, const char *change) {

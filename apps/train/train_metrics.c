@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "apps/cli.h"
 #include "core/file.h"
+#include "core/json.h"
 
 static const char LINE_START[] = "{\"step\":";
 
@@ -16,32 +16,39 @@ static mz_status fail_errno(mz_context *ctx, const char *path, int error) {
                    error != 0 ? strerror(error) : "an earlier write failed");
 }
 
-/* Bytes of the whole lines that tell of steps 1 to n_steps. */
-static size_t bytes_to_keep(const char *text, size_t n_bytes, int64_t n_steps) {
-    const size_t n_start = sizeof LINE_START - 1;
-    size_t kept = 0;
-    while (kept < n_bytes) {
-        const char *line = text + kept;
-        const char *end = memchr(line, '\n', n_bytes - kept);
-        if (end == NULL || (size_t)(end - line) <= n_start ||
-            memcmp(line, LINE_START, n_start) != 0 || line[n_start] < '0' || line[n_start] > '9') {
+/* Bytes of the whole lines, each a JSON value, that tell of steps 1 to n_steps. */
+static mz_status bytes_to_keep(mz_context *ctx, const char *path, const mz_map *map,
+                               int64_t n_steps, size_t *kept) {
+    const char *text = (const char *)map->data;
+    *kept = 0;
+    while (*kept < map->bytes) {
+        const char *line = text + *kept;
+        const char *end = memchr(line, '\n', map->bytes - *kept);
+        json_t *value = NULL;
+        if (end == NULL) {
             break;
         }
-        char *after = NULL; /* a number ends at the line's end at the latest */
-        const long long step = strtoll(line + n_start, &after, 10);
-        if (*after != ',' || step < 1 || step > n_steps) {
+        const mz_status status = mz_json_parse(ctx, line, (size_t)(end - line), path, &value);
+        if (status != MZ_OK) { /* without memory nothing is known about the line */
+            return status == MZ_ERR_NOMEM ? status : MZ_OK;
+        }
+        const int64_t step = json_integer_value(json_object_get(value, "step"));
+        json_decref(value);
+        if (step < 1 || step > n_steps) {
             break;
         }
-        kept = (size_t)(end - text) + 1;
+        *kept = (size_t)(end - text) + 1;
     }
-    return kept;
+    return MZ_OK;
 }
 
 static mz_status cut(mz_context *ctx, const char *path, int64_t n_steps) {
     mz_map map = {0};
+    size_t kept = 0;
     MZ_TRY(mz_map_open(ctx, path, &map));
-    const size_t kept = bytes_to_keep((const char *)map.data, map.bytes, n_steps);
+    const mz_status status = bytes_to_keep(ctx, path, &map, n_steps, &kept);
     mz_map_close(&map);
+    MZ_TRY(status);
     return truncate(path, (off_t)kept) == 0 ? MZ_OK : fail_errno(ctx, path, errno);
 }
 

@@ -29,8 +29,9 @@ typedef struct mz_train_step {
     bool with_experts;
 } mz_train_step;
 
-/* Opens `path` to go on behind step `n_steps`: lines of later steps and whatever is no whole line,
- * as a killed training leaves them, are cut off; n_steps 0 empties the file. Errors: IO, NOMEM. */
+/* Opens `path` to go on behind step `n_steps`: lines of later steps and whatever is no whole line
+ * of JSON, as a killed training leaves them, are cut off with all that follows; n_steps 0 empties
+ * the file. Errors: IO, NOMEM. */
 mz_status mz_train_metrics_open(mz_context *ctx, const char *path, int64_t n_steps,
                                 mz_train_metrics *out);
 

@@ -188,6 +188,7 @@ static mz_status open_trainer(trainer *r) {
     MZ_TRY(mz_dir_make(r->ctx, output));
     MZ_TRY(mz_train_state_open(r->ctx, output, &r->state));
     MZ_TRY(mz_trainer_check_folder(r->ctx, output, r->config->resume));
+    mz_output_sweep(output);
     MZ_TRY(mz_optimizer_create(r->ctx, &r->recipe->optimizer, r->t->parameters, &r->optimizer));
     MZ_TRY(mz_train_state_attach(&r->state, r->recipe, r->t->parameters, r->optimizer));
     MZ_TRY(mz_train_state_load(&r->state, &note));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/testing.h"
@@ -360,6 +361,37 @@ static void makes_folders_above_too(void **state) {
     assert_int_equal(rmdir(at(f, "x")), 0);
 }
 
+static void put_empty(fixture *f, const char *name) {
+    FILE *stream = fopen(at(f, name), "wb");
+    assert_non_null(stream);
+    assert_int_equal(fclose(stream), 0);
+}
+
+/* Of a process that is no more; not those of one that lives, nor what only looks like one. */
+static void sweeps_what_is_left_behind(void **state) {
+    fixture *f = *state;
+    char names[6][64];
+    const pid_t gone = fork();
+    if (gone == 0) {
+        _exit(0);
+    }
+    assert_true(gone > 0 && waitpid(gone, NULL, 0) == gone);
+    (void)snprintf(names[0], sizeof names[0], ".moezoo-%ld-0.tmp", (long)gone);
+    (void)snprintf(names[1], sizeof names[1], ".moezoo-%ld-12.tmp", (long)gone);
+    (void)snprintf(names[2], sizeof names[2], ".moezoo-%ld-0.tmp", (long)getpid());
+    (void)snprintf(names[3], sizeof names[3], ".moezoo-%ld-00.tmp", (long)gone);
+    (void)snprintf(names[4], sizeof names[4], ".moezoo-%ld-0.tmp2", (long)gone);
+    (void)snprintf(names[5], sizeof names[5], ".moezoo-x-0.tmp");
+    for (int i = 0; i < 6; i++) {
+        put_empty(f, names[i]);
+    }
+    mz_output_sweep(f->dir);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(mz_file_exists(at(f, names[i])), i >= 2);
+    }
+    mz_output_sweep(at(f, "no such folder"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(maps_a_file, setup, teardown),
@@ -371,6 +403,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(replaces_only_on_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_leaves_the_target, setup, teardown),
         cmocka_unit_test_setup_teardown(follows_links, setup, teardown),
+        cmocka_unit_test_setup_teardown(sweeps_what_is_left_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(names_of_one_file, setup, teardown),
         cmocka_unit_test_setup_teardown(writes_devices_directly, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_device_is_noticed, setup, teardown),

@@ -189,7 +189,7 @@ static void checks_values(void **state) {
     static const char *const good[] = {"q"};
     static const char *const empty[] = {"q", ""};
     const mz_lora_config fine = {.rank = 1, .alpha = 1, .targets = good, .n_targets = 1};
-    mz_lora_config bad[] = {fine, fine, fine, fine, fine, fine};
+    mz_lora_config bad[] = {fine, fine, fine, fine, fine, fine, fine};
     bad[0].rank = 0;
     bad[1].rank = MZ_LORA_MAX_RANK + 1;
     bad[2].alpha = 0;
@@ -197,6 +197,7 @@ static void checks_values(void **state) {
     bad[4].n_targets = 0;
     bad[5].targets = empty;
     bad[5].n_targets = 2;
+    bad[6].base = "b\xff";
     mz_assert_ok(&f->ctx, mz_lora_config_check(&f->ctx.error, &fine));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(mz_lora_config_check(&f->ctx.error, &bad[i]), MZ_ERR_ARG);

@@ -1,6 +1,7 @@
 #include "apps/train/recipe.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/testing.h"
@@ -164,6 +165,8 @@ static void bad_values_are_named(void **state) {
         {"data.augment.mic=1", "did you mean \"mix\"?"},
         {"loss.balance.factor=-1", "loss.balance: factor is -1"},
         {"output=\"\"", "output is empty"},
+        {"data.context=1048576", "data: context and horizon are 1048576 and 64, together above"},
+        {"data.min_points=3000", "data: min_points is 3000, above context and horizon together, 2"},
         {"steps", "--set steps: expected KEY.KEY=VALUE"},
         {"a..b=1", "expected KEY.KEY=VALUE"},
         {"a.=1", "expected KEY.KEY=VALUE"},
@@ -180,6 +183,54 @@ static void bad_values_are_named(void **state) {
             fail_msg("%s: %s", cases[i].set, f.ctx->error.message);
         }
         assert_null(r.document);
+    }
+    mz_temp_dir_remove(f.dir);
+}
+
+/* "model.init.config.x.x.x...=", as deep as is asked for, or a value of so many arrays. */
+static char *deep_change(const char *start, size_t n, const char *unit, const char *end) {
+    const size_t n_unit = strlen(unit);
+    char *text = calloc(strlen(start) + n * n_unit + strlen(end) + 1, 1);
+    assert_non_null(text);
+    (void)memcpy(text, start, strlen(start));
+    for (size_t i = 0; i < n; i++) {
+        (void)memcpy(text + strlen(start) + i * n_unit, unit, n_unit);
+    }
+    (void)memcpy(text + strlen(start) + n * n_unit, end, strlen(end));
+    return text;
+}
+
+/* A document that is copied, written and read again by recursion has a depth that is known. */
+static void deep_ones_are_refused(void **state) {
+    static const struct {
+        const char *start;
+        size_t n;
+        const char *unit, *end, *part;
+    } cases[] = {
+        {"model.init.config", 60000, ".x", "=1", "has more than 32 keys"},
+        {"model.init.config", 29, ".x", "=1", NULL},
+        {"model.init.config", 30, ".x", "=1", "has more than 32 keys"},
+        {"model.init.config.x=", 96, "{\"a\":", "1", NULL},
+        {"model.init.config.x=", 97, "{\"a\":", "{}", "are more than 100 deep"},
+        {"model.init.config.x=", 1000, "{\"a\":", "1", "are more than 100 deep"},
+    };
+    fixture f;
+    mz_train_recipe r;
+    open_fixture(&f, *state, LEAST);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *change = deep_change(cases[i].start, cases[i].n, cases[i].unit, cases[i].end);
+        const size_t n_close = cases[i].unit[0] == '{' ? cases[i].n : 0;
+        char *whole = deep_change(change, n_close, "}", "");
+        const char *set = whole;
+        if (cases[i].part == NULL) {
+            mz_assert_ok(f.ctx, mz_train_recipe_load(f.ctx, f.path, &set, 1, &r));
+            mz_train_recipe_free(f.ctx, &r);
+        } else if (mz_train_recipe_load(f.ctx, f.path, &set, 1, &r) != MZ_ERR_LIMIT ||
+                   strstr(f.ctx->error.message, cases[i].part) == NULL) {
+            fail_msg("case %zu: %s", i, f.ctx->error.message);
+        }
+        free(whole);
+        free(change);
     }
     mz_temp_dir_remove(f.dir);
 }
@@ -218,6 +269,7 @@ int main(void) {
         cmocka_unit_test(everything_is_read),
         cmocka_unit_test(changes_from_the_line_hold),
         cmocka_unit_test(bad_values_are_named),
+        cmocka_unit_test(deep_ones_are_refused),
         cmocka_unit_test(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);

@@ -405,6 +405,7 @@ static void metrics_are_cut_at_a_step(void **state) {
         {"{\"step\":1,\"a\":1}\n{\"step\": \n", 5, 17},
         {"{\"step\":1", 5, 0},
         {"noise\n{\"step\":1,\"a\":1}\n", 5, 0},
+        {"{\"step\":1,\"a\":1}\n{\"step\":2,noise\n", 5, 17},
     };
     mz_context *ctx = *state;
     char dir[256];
