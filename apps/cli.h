@@ -137,6 +137,9 @@ void mz_model_places_close(mz_context *ctx, mz_model_places *places);
 /* What follows the last slash of `path`. */
 const char *mz_cli_base_name(const char *path);
 
+/* The model that forecasts when none is named. */
+#define MZ_DEFAULT_FORECASTER "patchmoe-5m"
+
 /* Folder of a model: an existing path, else NAME looked up in the places. `name` NULL: `fallback`,
  * looked up the same way. Errors: MISSING, naming the places searched; NOMEM. *out is released with
  * mz_free. */

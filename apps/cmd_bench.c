@@ -79,7 +79,8 @@ static mz_status run_once(bench *b) {
 static mz_status load(bench *b) {
     const request *r = &b->request;
     const mz_load_options options = {.precision = (mz_precision)r->precision};
-    MZ_TRY(mz_cli_find_model(&b->ctx, r->model, r->models_dir, "timemoe-nano", &b->model_dir));
+    MZ_TRY(
+        mz_cli_find_model(&b->ctx, r->model, r->models_dir, MZ_DEFAULT_FORECASTER, &b->model_dir));
     MZ_TRY(mz_cli_model_name(&b->ctx, b->model_dir, &b->model_name));
     MZ_TRY(mz_zoo_describe(&b->ctx, b->model_dir, &b->info));
     const double start = mz_now_s();
@@ -186,7 +187,7 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
                           int *exit_code) {
     const mz_option options[] = {
         {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
-         "checkpoint folder or name (default timemoe-nano)", 0, 0, NULL, &r->model},
+         "checkpoint folder or name (default " MZ_DEFAULT_FORECASTER ")", 0, 0, NULL, &r->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &r->models_dir},
         {"context", 'c', MZ_OPTION_INT, "N", "values of each series (default 512)", 1, MAX_CONTEXT,

@@ -313,7 +313,8 @@ const mz_command mz_command_bench_train = {
     .name = "bench train",
     .summary = "speed, memory and share of each op of a step of training",
     .usage = "moezoo bench train [options]",
-    .examples = "  moezoo bench train --window 1024 --batch 4\n"
-                "  moezoo bench train -m timemoe-nano --precision bf16 --recompute --json\n",
+    .examples =
+        "  moezoo bench train --window 1024 --batch 4\n"
+        "  moezoo bench train -m " MZ_DEFAULT_FORECASTER " --precision bf16 --recompute --json\n",
     .run = run,
 };

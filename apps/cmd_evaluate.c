@@ -395,7 +395,7 @@ static int run(int argc, char **argv) {
         {"stride", 0, MZ_OPTION_INT, "N", "rows from one window to the next (default 1)", 1,
          INT64_MAX / 2, NULL, &r->stride},
         {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
-         "checkpoint folder or name (default timemoe-nano)", 0, 0, NULL, &in->model},
+         "checkpoint folder or name (default " MZ_DEFAULT_FORECASTER ")", 0, 0, NULL, &in->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &in->models_dir},
         {"adapter", 0, MZ_OPTION_STRING, "DIR", "low-rank adapter (LoRA) of the model", 0, 0, NULL,

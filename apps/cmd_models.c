@@ -364,10 +364,11 @@ static const mz_command show_command = {
     .name = "models show",
     .summary = "what a checkpoint or an adapter is: sizes, experts, files; which experts it uses",
     .usage = "moezoo models show DIR|NAME [--usage FILE] [options]",
-    .examples = "  moezoo models show timemoe-nano\n"
-                "  moezoo models show ./TimeMoE-50M --json\n"
-                "  moezoo models show timemoe-nano --usage sales.csv --plot usage.png\n"
-                "  moezoo models show timemoe-nano --usage sales.csv --layer 0 --json\n",
+    .examples =
+        "  moezoo models show " MZ_DEFAULT_FORECASTER "\n"
+        "  moezoo models show ./TimeMoE-50M --json\n"
+        "  moezoo models show " MZ_DEFAULT_FORECASTER " --usage sales.csv --plot usage.png\n"
+        "  moezoo models show " MZ_DEFAULT_FORECASTER " --usage sales.csv --layer 0 --json\n",
     .run = run_show,
 };
 
@@ -384,6 +385,6 @@ const mz_command mz_command_models = {
     .summary = "list installed models, show what a checkpoint is, merge adapters",
     .usage = "moezoo models list|show|merge ...",
     .examples = "  moezoo models list\n"
-                "  moezoo models show timemoe-nano\n",
+                "  moezoo models show " MZ_DEFAULT_FORECASTER "\n",
     .run = run,
 };

@@ -176,7 +176,7 @@ const mz_command mz_command_models_merge = {
     .name = "models merge",
     .summary = "work an adapter into its model: a checkpoint that needs no adapter",
     .usage = "moezoo models merge DIR|NAME ADAPTER --output DIR",
-    .examples = "  moezoo models merge timemoe-nano ./my-adapter -o ./my-model\n"
+    .examples = "  moezoo models merge " MZ_DEFAULT_FORECASTER " ./my-adapter -o ./my-model\n"
                 "  moezoo forecast sales.csv -n 24 -m ./my-model\n",
     .run = run_merge,
 };

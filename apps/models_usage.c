@@ -142,8 +142,11 @@ static mz_status run_values(job *j, const mz_series *series) {
     }
     if (j->usage.counts == NULL) {
         const bool is_single = mz_series_count(j->setup.reader) == 1;
+        const int64_t patch_len = j->info.patch_len > 1 ? j->info.patch_len : 1;
+        const int64_t n_rows = (n + patch_len - 1) / patch_len; /* that routers see */
         MZ_TRY(mz_expert_usage_open(j->ctx, j->info.n_layers, j->info.n_experts,
-                                    is_single && n < MAX_BLOCKS ? n : MAX_BLOCKS, &j->usage));
+                                    is_single && n_rows < MAX_BLOCKS ? n_rows : MAX_BLOCKS,
+                                    &j->usage));
         MZ_TRY(name_blocks(j, series, first, n));
     }
     const mz_series_scale scale =

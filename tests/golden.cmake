@@ -5,6 +5,7 @@ add_executable(make_checkpoint golden/make_checkpoint.c golden/made_checkpoint.c
 target_link_libraries(make_checkpoint PRIVATE moezoo_testing)
 
 target_sources(test_patch_moe PRIVATE golden/patch_moe_reference.c golden/made_checkpoint.c golden/sha256.c)
+target_sources(test_default_model PRIVATE golden/patch_moe_reference.c)
 
 function(golden_test family case variant)
     set(name golden.${family}.${case}.${variant})

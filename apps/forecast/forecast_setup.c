@@ -36,8 +36,8 @@ int mz_forecast_input_options(mz_forecast_inputs *in, mz_option *out) {
          "newest values to look at (default: what the model was trained for, less the horizon)", 1,
          MZ_FORECAST_MAX_CONTEXT, NULL, &in->context_len},
         {"model", 'm', MZ_OPTION_STRING, "DIR|NAME",
-         "checkpoint folder or name (default timemoe-nano; moezoo models list)", 0, 0, NULL,
-         &in->model},
+         "checkpoint folder or name (default " MZ_DEFAULT_FORECASTER "; moezoo models list)", 0, 0,
+         NULL, &in->model},
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &in->models_dir},
         {"adapter", 0, MZ_OPTION_STRING, "DIR",
@@ -164,7 +164,8 @@ mz_status mz_forecast_setup_open(mz_context *ctx, const mz_forecast_inputs *in,
     const mz_status status = mz_series_open(ctx, in->file, &series, &out->reader);
     mz_progress_finish(&reading);
     MZ_TRY(status);
-    MZ_TRY(mz_cli_find_model(ctx, in->model, in->models_dir, "timemoe-nano", &out->model_dir));
+    MZ_TRY(
+        mz_cli_find_model(ctx, in->model, in->models_dir, MZ_DEFAULT_FORECASTER, &out->model_dir));
     MZ_TRY(mz_cli_model_name(ctx, out->model_dir, &out->model_name));
     MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_forecast_batch), "batch", &memory));
     out->batch = memory;

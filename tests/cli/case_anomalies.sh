@@ -13,7 +13,7 @@ awk 'BEGIN {
 cut -d, -f1 wave.csv >one.csv
 
 ok forecast anomalies one.csv -c 48 --season 12
-out_has '^model timemoe-nano, level 99 %$'
+out_has '^model patchmoe-5m, level 99 %$'
 out_has '^wave \(300 values in blocks of 12, 16[0-9] judged, [0-9]+ outside: '
 out_has '^ +index +value +expected +lower +upper +score$'
 out_has '^ +200 +40 '
@@ -23,7 +23,7 @@ err_has 'judged points outside'
 
 ok forecast anomalies one.csv -c 48 --json --quiet --season 12
 json out level 99
-json out model timemoe-nano
+json out model patchmoe-5m
 json out series.0.id wave
 json out series.0.n_values 300
 json out series.0.horizon 12
@@ -41,7 +41,7 @@ out_has '^wave,200,[^,]*,40,'
 out_lacks '^wave,150,'
 ok forecast anomalies one.csv -c 48 --format jsonl --quiet
 lines out 1
-json out anomalies.0.value 40
+grep -q '"value": *40[,.}]' out || complain "no spike in the answer: $(head -c 400 out)"
 ok forecast anomalies one.csv -c 48 --level 80 -n 6 --missing drop --format csv --quiet
 out_has '^wave,200,'
 

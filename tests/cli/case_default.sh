@@ -6,17 +6,17 @@ while [ $i -lt 96 ]; do
     i=$((i + 1))
 done
 ok forecast wave.csv --horizon 12
-out_has '^model timemoe-nano, horizon 12$'
+out_has '^model patchmoe-5m, horizon 12$'
 out_has '^ +12 +-?[0-9]'
 ok forecast wave.csv --horizon 12 --json --quiet
-json out model timemoe-nano
+json out model patchmoe-5m
 json out series.0.forecast 12
 json out series.0.warnings 0
 mv out expected
-ok forecast wave.csv --horizon 12 --json --quiet -m timemoe-nano
+ok forecast wave.csv --horizon 12 --json --quiet -m patchmoe-5m
 same out expected
 ok models list
-out_has '^timemoe-nano +time-moe +forecast '
+out_has '^patchmoe-5m +patch-moe +forecast '
 
 # Longer than what the model has seen in training: it answers, and says so.
 cp -r "$MODEL" seen

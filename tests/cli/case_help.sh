@@ -20,7 +20,7 @@ out_has 'usage: moezoo forecast FILE'
 for option in horizon columns context model models-dir normalize missing precision seed format json output baselines threads isa quiet help; do
     out_has "--$option( |\$)"
 done
-out_has 'default timemoe-nano'
+out_has 'default patchmoe-5m'
 out_has '^examples:'
 err_empty
 ok forecast backtest --help

@@ -33,7 +33,7 @@ usage '--threads: 1025 is outside 0 to 1024' forecast y.csv -n 3 -t 1025
 usage '--context: 0 is outside' forecast y.csv -n 3 -c 0
 usage '--seed: -1 is outside' forecast y.csv -n 3 --seed -1
 usage '--model: the value is empty' forecast y.csv -n 3 -m ''
-usage 'one argument too many' models list timemoe-nano
+usage 'one argument too many' models list patchmoe-5m
 usage '--repeat: 0 is outside' bench forecast --repeat 0
 usage '--series: 0 is outside' bench forecast --series 0
 usage '--window: 1 is outside' bench train --window 1

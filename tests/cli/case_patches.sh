@@ -83,3 +83,9 @@ sed 's/"head_len": 64/"head_len": 128/' patches/config.json >wrong/config.json
 fails 'head\.down_proj\.weight' forecast load.csv -n 3 -m wrong
 sed 's/0\.5, 0\.75/0.6, 0.75/' patches/config.json >wrong/config.json
 fails 'quantiles lacks 0\.5' models show wrong
+
+# Fewer patches than columns: a column is a patch, none is empty.
+awk 'BEGIN { print "y"; for (i = 0; i < 720; i++) print 50 + 9 * sin(i / 4) }' >long.csv
+ok models show patches --usage long.csv --context 720 --layer 0 --quiet
+out_has '^layer 0 along time$'
+out_lacks '│.*·'

@@ -14,7 +14,7 @@
 #include "core/file.h"
 #include "core/optimizer.h"
 
-#define NANO MOEZOO_TESTS_DIR "/../assets/models/timemoe-nano"
+#define NANO MOEZOO_TESTS_DIR "/golden/time-moe/nano"
 #define TINY MOEZOO_TESTS_DIR "/golden/time-moe/tiny"
 #define DENSE MOEZOO_TESTS_DIR "/golden/time-moe/dense"
 #define ALL_EXPERTS MOEZOO_TESTS_DIR "/golden/time-moe/f16-all-experts"
