@@ -50,8 +50,8 @@ mz_status mz_forecast_training_create(mz_context *ctx, mz_forecaster *f, int64_t
     mz_status status = mz_calloc(ctx, (size_t)t->parts->decoder.n_layers, 2 * sizeof(mz_routing),
                                  "routings", &routings);
     t->routings = routings;
-    t->expert_routings = t->routings + t->parts->decoder.n_layers;
     if (status == MZ_OK) {
+        t->expert_routings = t->routings + t->parts->decoder.n_layers;
         status = open_stream(t, max_positions);
     }
     if (status != MZ_OK) {

@@ -9,17 +9,9 @@
 
 static const mz_series_source source = {.kind = MZ_SERIES_SOURCE_GENERATOR, .share = 1};
 
-typedef struct fixture {
-    mz_context ctx;
-    json_t *config;
-    mz_trainable *t;
-} fixture;
-
-static void open_training(fixture *f, int64_t batch_points, int64_t evaluation_examples) {
-    const mz_context_options options = {.n_threads = 2, .isa = MZ_ISA_AUTO};
-    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &options));
-    mz_assert_ok(&f->ctx, mz_json_load(&f->ctx, CONFIG, &f->config));
-    mz_series_training_config c = {.model_config = f->config,
+static mz_series_training_config config_of(const json_t *model, int64_t batch_points,
+                                           int64_t evaluation_examples) {
+    mz_series_training_config c = {.model_config = model,
                                    .model_name = "test",
                                    .init = {.seed = 1},
                                    .sampler = mz_series_sampler_config_default(),
@@ -30,6 +22,20 @@ static void open_training(fixture *f, int64_t batch_points, int64_t evaluation_e
     c.sampler.n_sources = 1;
     c.sampler.max_points = 120;
     c.sampler.horizon = 32;
+    return c;
+}
+
+typedef struct fixture {
+    mz_context ctx;
+    json_t *config;
+    mz_trainable *t;
+} fixture;
+
+static void open_training(fixture *f, int64_t batch_points, int64_t evaluation_examples) {
+    const mz_context_options options = {.n_threads = 2, .isa = MZ_ISA_AUTO};
+    mz_assert_ok(&f->ctx, mz_context_init(&f->ctx, &options));
+    mz_assert_ok(&f->ctx, mz_json_load(&f->ctx, CONFIG, &f->config));
+    const mz_series_training_config c = config_of(f->config, batch_points, evaluation_examples);
     mz_assert_ok(&f->ctx, mz_series_training_create(&f->ctx, &c, &f->t));
 }
 
@@ -103,10 +109,50 @@ static void evaluations_have_windows_that_training_never_has(void **state) {
     close_training(&f);
 }
 
+static mz_status train_a_little(mz_context *ctx, const json_t *model) {
+    mz_trainable *t = NULL;
+    mz_train_report report;
+    const mz_series_training_config c = config_of(model, 200, 2);
+    MZ_TRY(mz_series_training_create(ctx, &c, &t));
+    mz_status status = t->gradients(t->self, 0, 0, 1, &report);
+    if (status == MZ_OK) {
+        status = t->evaluate(t->self, &report);
+    }
+    t->destroy(t->self);
+    return status;
+}
+
+/* With allocation k failing, for every k: a clean NOMEM, and nothing stays allocated. */
+static void every_allocation_fails_once(void **state) {
+    (void)state;
+    fixture f;
+    mz_status status = MZ_ERR_NOMEM;
+    int64_t k = 0;
+    open_training(&f, 300, 0);
+    while (status != MZ_OK) {
+        mz_failing_allocator counter;
+        const mz_allocator allocator = mz_failing_allocator_init(&counter, ++k);
+        const mz_context_options options = {
+            .allocator = &allocator, .n_threads = 1, .isa = MZ_ISA_AUTO};
+        mz_context ctx;
+        status = mz_context_init(&ctx, &options);
+        if (status == MZ_OK) {
+            status = train_a_little(&ctx, f.config);
+            mz_context_close(&ctx);
+        }
+        assert_true(status == MZ_OK || status == MZ_ERR_NOMEM);
+        assert_int_equal(counter.n_live, 0);
+        assert_true(k < 100000);
+    }
+    print_message("%lld allocations\n", (long long)k);
+    close_training(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_micro_batch_has_windows_of_its_own),
         cmocka_unit_test(evaluations_have_windows_that_training_never_has),
+        cmocka_unit_test(every_allocation_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,48 @@ static void what_leads_to_no_parameter_has_no_gradient(void **state) {
     close_fixture(&f);
 }
 
+static mz_tensor take_ones(fixture *f, int64_t n_rows) {
+    const mz_tensor t = take(f, n_rows, WIDTH);
+    for (int64_t i = 0; i < n_rows * WIDTH; i++) {
+        ((float *)t.data)[i] = 1.0f + (float)i;
+    }
+    return t;
+}
+
+/* A router or the gate of a shared expert is trained although all experts are frozen. */
+static void gates_are_trained_without_experts(void **state) {
+    enum { N = 3, N_EXPERTS = 4, TOP_K = 2 };
+    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K};
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        fixture f;
+        mz_routing routing;
+        open_fixture(&f);
+        mz_assert_ok(&f.ctx, mz_routing_take(&f.s, N, &router, &routing));
+        if (shared == 0) {
+            routing.logits = mz_tensor_2d(MZ_DTYPE_F32, N, N_EXPERTS, f.values);
+        } else {
+            memset(routing.logits.data, 0, N * N_EXPERTS * sizeof(float));
+        }
+        mz_assert_ok(&f.ctx, mz_op_route(&f.s, &router, &routing));
+        mz_assert_ok(&f.ctx, mz_op_dispatch(&f.s, &routing));
+        const mz_tensor y = take(&f, N, WIDTH);
+        const mz_tensor expert_out = take_ones(&f, N * TOP_K);
+        const mz_tensor shared_out = take_ones(&f, N);
+        const mz_tensor shared_logit = mz_tensor_2d(MZ_DTYPE_F32, N, 1, f.values);
+        mz_assert_ok(&f.ctx, mz_op_combine(&f.s, &y, &expert_out, &routing,
+                                           shared == 1 ? &shared_out : NULL,
+                                           shared == 1 ? &shared_logit : NULL));
+        start(&f, &y);
+        mz_assert_ok(&f.ctx, mz_backward(&f.s));
+        for (int i = 0; i < (shared == 1 ? N : N * N_EXPERTS); i++) {
+            assert_true(f.gradients[i] != 0);
+        }
+        assert_int_equal(mz_tape_gradient(&f.s, &expert_out).n_dims, 0);
+        close_fixture(&f);
+    }
+}
+
 /* In place, gradients of input and output would be the same memory: that is refused, though not
  * where there is nothing to compute. */
 static void ops_in_place_are_refused(void **state) {
@@ -355,6 +397,7 @@ int main(void) {
         cmocka_unit_test(an_input_used_twice_gets_both),
         cmocka_unit_test(views_share_the_gradient_of_what_they_are_of),
         cmocka_unit_test(what_leads_to_no_parameter_has_no_gradient),
+        cmocka_unit_test(gates_are_trained_without_experts),
         cmocka_unit_test(ops_in_place_are_refused),
         cmocka_unit_test(segments_give_the_same_bits),
         cmocka_unit_test(a_segment_without_a_tape_is_a_call),
