@@ -12,7 +12,7 @@
 typedef struct fixture {
     mz_context ctx;
     char dir[512];
-    char path[600]; /* of the last at() */
+    char path[1024]; /* of the last at() */
 } fixture;
 
 static int setup(void **state) {
