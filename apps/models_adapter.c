@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "adapters/lora.h"
 #include "apps/zoo/zoo.h"
@@ -135,8 +136,9 @@ mz_status mz_models_show_adapter(mz_context *ctx, const char *name, const char *
 
 /* ---- merge ---- */
 
-static mz_status make_folder(mz_context *ctx, const char *dir) {
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
+static mz_status make_folder(mz_context *ctx, const char *dir, bool *is_new) {
+    *is_new = mkdir(dir, 0777) == 0;
+    if (!*is_new && errno != EEXIST) {
         return mz_fail(&ctx->error, MZ_ERR_IO, "%s: cannot be created: %s", dir, strerror(errno));
     }
     return MZ_OK;
@@ -145,10 +147,14 @@ static mz_status make_folder(mz_context *ctx, const char *dir) {
 static mz_status merge(mz_context *ctx, const char *model, const char *models_dir,
                        const char *adapter, const char *dir) {
     char *base = NULL;
+    bool is_new = false;
     MZ_TRY(mz_cli_find_model(ctx, model, models_dir, NULL, &base));
-    mz_status status = make_folder(ctx, dir);
+    mz_status status = make_folder(ctx, dir, &is_new);
     if (status == MZ_OK) {
         status = mz_zoo_merge(ctx, base, adapter, dir);
+    }
+    if (status != MZ_OK && is_new) {
+        (void)rmdir(dir);
     }
     mz_free(ctx, base);
     return status;
