@@ -381,8 +381,7 @@ static void what_is_not_finite_stops(void **state) {
     restart_model(&s);
     s.model.bad_gradient_at = 22;
     assert_int_not_equal(train(&s, true, false, &summary), MZ_OK);
-    assert_non_null(strstr(s.ctx->error.message, "step 23: "));
-    assert_non_null(strstr(s.ctx->error.message, "line.bias"));
+    assert_string_equal(s.ctx->error.message, "step 23: the gradient of line.bias is not finite");
     restart_model(&s);
     s.model.fail_at = 23;
     assert_int_equal(train(&s, true, false, &summary), MZ_ERR_IO);
