@@ -8,6 +8,7 @@
 #include "apps/train/train_dry_run.h"
 #include "apps/train/train_job.h"
 #include "apps/train/trainer.h"
+#include "core/file.h"
 
 /* What the line asked for. */
 typedef struct request {
@@ -74,12 +75,36 @@ static bool is_stopped(void *arg) {
     return mz_cli_interrupted();
 }
 
+/* A checkpoint that a training has written can be tuned, but not in its own place: --resume would
+ * take that training for this one. */
+static mz_status refuse_base(job *j) {
+    const char *dir = j->recipe.model.checkpoint;
+    char *base = NULL;
+    char *output = NULL;
+    if (dir == NULL) {
+        return MZ_OK;
+    }
+    mz_status status = mz_path_join(&j->ctx, dir, "config.json", &base);
+    if (status == MZ_OK) {
+        status = mz_path_join(&j->ctx, j->output, "config.json", &output);
+    }
+    if (status == MZ_OK && mz_file_same(base, output)) {
+        status = mz_fail(&j->ctx.error, MZ_ERR_ARG,
+                         "%s: is the checkpoint that is tuned; --output names another folder",
+                         j->output);
+    }
+    mz_free(&j->ctx, base);
+    mz_free(&j->ctx, output);
+    return status;
+}
+
 static mz_status check_output(job *j) {
     j->output = j->request.output != NULL ? j->request.output : j->recipe.output;
     if (j->output == NULL) {
         return mz_fail(&j->ctx.error, MZ_ERR_MISSING,
                        "%s: output is missing, and so is --output DIR", j->recipe.path);
     }
+    MZ_TRY(refuse_base(j));
     /* Said before the data is read; the trainer looks again when it holds the folder. */
     return mz_trainer_check_folder(&j->ctx, j->output, j->request.resume);
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "adapters/lora.h"
 #include "apps/zoo/zoo.h"
@@ -128,10 +129,14 @@ mz_status mz_models_show_adapter(mz_context *ctx, const char *name, const char *
 static mz_status merge(mz_context *ctx, const char *model, const char *models_dir,
                        const char *adapter, const char *dir) {
     char *base = NULL;
+    const bool is_new = !mz_dir_exists(dir);
     MZ_TRY(mz_cli_find_model(ctx, model, models_dir, NULL, &base));
     mz_status status = mz_dir_make(ctx, dir);
     if (status == MZ_OK) {
         status = mz_zoo_merge(ctx, base, adapter, dir);
+    }
+    if (status != MZ_OK && is_new) {
+        (void)rmdir(dir);
     }
     mz_free(ctx, base);
     return status;

@@ -188,3 +188,12 @@ int mz_cpu_count(void) {
     const long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (int)n : 1;
 }
+
+size_t mz_memory_bytes(void) {
+    const long n_pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    if (n_pages <= 0 || page_bytes <= 0 || (size_t)n_pages > SIZE_MAX / (size_t)page_bytes) {
+        return SIZE_MAX;
+    }
+    return (size_t)n_pages * (size_t)page_bytes;
+}

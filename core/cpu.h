@@ -1,5 +1,5 @@
 /* Which instruction sets this processor and operating system offer, as the levels that the CPU
- * kernels come in. */
+ * kernels come in, and how much of processors and memory there is. */
 #ifndef MZ_CORE_CPU_H
 #define MZ_CORE_CPU_H
 
@@ -37,6 +37,9 @@ void mz_cpu_features(char *out, size_t size);
 
 /* Number of processors this process may run on, at least 1. */
 int mz_cpu_count(void);
+
+/* Bytes of this machine's memory; SIZE_MAX where that is unknown. */
+size_t mz_memory_bytes(void);
 
 #ifdef __cplusplus
 }

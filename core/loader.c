@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/rng.h"
 
 enum { NAME_BYTES = 256 };
@@ -29,12 +30,26 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
     return MZ_OK;
 }
 
+/* Address space is given for the asking, and a process that then writes to more than there is is
+ * killed. Parameters and their gradients are written to in full. */
+static mz_status check_memory(const mz_loader *loader, size_t bytes) {
+    const size_t limit = mz_memory_bytes();
+    if (loader->parameters == NULL || bytes <= limit / 2) {
+        return MZ_OK;
+    }
+    return mz_fail(&loader->ctx->error, MZ_ERR_LIMIT,
+                   "parameters of %zu bytes and gradients of as many are more than this machine's "
+                   "memory, %zu bytes",
+                   bytes, limit);
+}
+
 mz_status mz_loader_begin_fill(mz_loader *loader) {
     if (loader->weights != NULL) {
         MZ_TRY(mz_weights_finish(loader->weights));
     }
     const size_t bytes = loader->stream.arena.peak;
     const mz_backend *backend = loader->stream.backend;
+    MZ_TRY(check_memory(loader, bytes));
     MZ_TRY(mz_stream_open(loader->ctx, backend, bytes, &loader->stream));
     loader->filling = true;
     if (loader->parameters == NULL) {

@@ -54,6 +54,8 @@ typedef struct mz_loader {
  * `options` NULL: all zero. Fresh values need parameters. */
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
                          const mz_loader_options *options, mz_loader *out);
+/* Errors: those of mz_weights_finish; NOMEM; LIMIT where parameters and their gradients need more
+ * than the machine has. */
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
 

@@ -41,6 +41,10 @@ static mz_status resolve(reader *in, const char **path) {
 static mz_status read_targets(const mz_json_object *lora, mz_train_model *m) {
     const json_t *targets = NULL;
     MZ_TRY(mz_recipe_array(lora, "targets", MZ_TRAIN_MAX_TARGETS, &targets));
+    if (json_array_size(targets) == 0) {
+        return mz_fail(&lora->ctx->error, MZ_ERR_MISSING, "%s: targets: expected at least one",
+                       lora->name);
+    }
     for (size_t i = 0; i < json_array_size(targets); i++) {
         const char *text = json_string_value(json_array_get(targets, i));
         if (text == NULL || text[0] == '\0') {

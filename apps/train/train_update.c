@@ -54,7 +54,7 @@ mz_status mz_train_update(mz_context *ctx, const mz_trainable *t, mz_optimizer *
         mz_train_report_add(report, &one, n_micro);
     }
     const mz_status status = mz_optimizer_step(optimizer, lr, grad_norm);
-    if (status == MZ_ERR_ARG) { /* the rate is a schedule's: it is a gradient */
+    if (status == MZ_ERR_ARG) { /* the rate is a schedule's: it is a gradient, told with its step */
         ctx->error.status = MZ_ERR_FORMAT;
     }
     return status == MZ_ERR_ARG ? MZ_ERR_FORMAT : status;

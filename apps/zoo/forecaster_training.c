@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "apps/zoo/forecaster_parts.h"
+#include "core/cpu.h"
 #include "core/losses.h"
 #include "core/tape.h"
 #include "core/threads.h"
 #include "llm/rope.h"
 
-/* Address space for activations; what is not touched costs nothing. */
-#define ARENA_BYTES ((size_t)1 << 36)
+/* Address space for activations at most; what is not touched costs nothing. */
+#define MAX_ARENA_BYTES ((size_t)1 << 36)
 
 struct mz_forecast_training {
     mz_context *ctx;
@@ -24,13 +25,20 @@ struct mz_forecast_training {
 
 /* ---- life ---- */
 
+/* With its gradient each value takes twice its size: a batch that needs more than the machine has
+ * is refused, and the process not killed. */
+static size_t arena_bytes(void) {
+    const size_t most = mz_memory_bytes() / 2;
+    return most < MAX_ARENA_BYTES ? most : MAX_ARENA_BYTES;
+}
+
 static mz_status open_stream(mz_forecast_training *t, int64_t max_positions) {
     const void *values = NULL;
     void *gradients = NULL;
     size_t n_bytes = 0;
     const mz_decoder *decoder = &t->parts->decoder;
     const mz_loader *loader = &t->parts->loader;
-    MZ_TRY(mz_stream_open(t->ctx, loader->stream.backend, ARENA_BYTES, &t->stream));
+    MZ_TRY(mz_stream_open(t->ctx, loader->stream.backend, arena_bytes(), &t->stream));
     MZ_TRY(mz_rope_table_take(&t->stream, max_positions, decoder->blocks[0].head_dim,
                               decoder->rope_theta, &t->rope));
     MZ_TRY(mz_tape_create(t->ctx, &t->tape));
@@ -49,8 +57,8 @@ mz_status mz_forecast_training_create(mz_context *ctx, mz_forecaster *f, int64_t
     t->max_positions = max_positions;
     mz_status status = mz_calloc(ctx, (size_t)t->parts->decoder.n_layers, 2 * sizeof(mz_routing),
                                  "routings", &routings);
-    t->routings = routings;
     if (status == MZ_OK) {
+        t->routings = routings;
         t->expert_routings = t->routings + t->parts->decoder.n_layers;
         status = open_stream(t, max_positions);
     }

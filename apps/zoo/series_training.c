@@ -7,6 +7,7 @@
 #include "apps/zoo/forecaster_parts.h"
 #include "apps/zoo/series_rows.h"
 #include "apps/zoo/zoo.h"
+#include "core/cpu.h"
 #include "core/file.h"
 #include "core/safetensors_write.h"
 
@@ -102,7 +103,8 @@ static mz_status write_config(series_training *t, const char *dir) {
     MZ_TRY(mz_path_join(t->ctx, dir, "config.json", &path));
     mz_status status = mz_output_open(t->ctx, path, &out);
     if (status == MZ_OK) {
-        (void)json_dumpf(t->model_config, out.stream, JSON_INDENT(2)); /* commit checks writes */
+        (void)json_dumpf(t->model_config, out.stream,
+                         JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* commit checks writes */
         (void)fputc('\n', out.stream);
         status = mz_output_commit(t->ctx, &out);
     }
@@ -220,6 +222,24 @@ static mz_status load_model(series_training *t) {
     return status;
 }
 
+/* The rows of a full batch, before any are made: a batch far too large would take all of the
+ * machine's memory. */
+static mz_status check_batch(mz_error *err, const series_training *t,
+                             const mz_forecaster_parts *parts) {
+    double row_bytes = (double)mz_forecaster_parts_input_width(parts) * sizeof(float);
+    for (int32_t h = 0; h < parts->heads.n_heads; h++) {
+        row_bytes += (double)parts->heads.length[h] * 2 * sizeof(float); /* target and weight */
+    }
+    const double n_rows = (double)t->config.batch_points / (double)parts->patch_len;
+    const double limit = (double)mz_memory_bytes() / 4; /* arrays grow to twice what they need */
+    if (n_rows * row_bytes <= limit) {
+        return MZ_OK;
+    }
+    return mz_fail(err, MZ_ERR_LIMIT,
+                   "a batch of %lld points has rows of %.3g bytes, this machine allows %.3g",
+                   (long long)t->config.batch_points, n_rows * row_bytes, limit);
+}
+
 static mz_status prepare(series_training *t) {
     void *memory = NULL;
     const mz_series_sampler_config *s = &t->config.sampler;
@@ -229,6 +249,7 @@ static mz_status prepare(series_training *t) {
         MZ_TRY(attach_adapter(t));
     }
     const mz_forecaster_parts *parts = mz_forecaster_parts_of(t->forecaster);
+    MZ_TRY(check_batch(&t->ctx->error, t, parts));
     MZ_TRY(mz_series_sampler_create(t->ctx, s, &t->sampler));
     MZ_TRY(mz_alloc(t->ctx, mz_series_sampler_scratch_bytes(t->sampler), "sampler", &t->scratch));
     MZ_TRY(mz_alloc(t->ctx, (size_t)s->max_points * sizeof(float), "window", &memory));

@@ -41,7 +41,8 @@ typedef struct mz_series_training_config {
  * windows that training never does, from the same sources.
  * Parameters are all the model's, or those of the adapter: then the base is read where it is
  * mapped, and `save` writes the adapter's folder. Errors: those of the sampler and of loading; ARG
- * for an adapter without a checkpoint, or both a fresh and a loaded one. */
+ * for an adapter without a checkpoint, or both a fresh and a loaded one; LIMIT for a batch whose
+ * rows would not fit into the machine's memory. */
 mz_status mz_series_training_create(mz_context *ctx, const mz_series_training_config *config,
                                     mz_trainable **out);
 

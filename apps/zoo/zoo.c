@@ -197,14 +197,37 @@ static mz_status merge_weights(mz_context *ctx, const char *base, const char *ad
     return status;
 }
 
+/* Neither another model nor the adapter is replaced, and no link is followed to one. */
+static mz_status check_free(mz_context *ctx, const char *dir) {
+    static const char *const names[] = {"config.json", "adapter_config.json", "model.safetensors",
+                                        "model.safetensors.index.json"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = NULL;
+        MZ_TRY(mz_path_join(ctx, dir, names[i], &path));
+        const bool there = mz_file_exists(path);
+        mz_free(ctx, path);
+        if (there) {
+            return mz_fail(&ctx->error, MZ_ERR_ARG,
+                           "%s: holds %s already; a merged checkpoint needs another folder", dir,
+                           names[i]);
+        }
+    }
+    return MZ_OK;
+}
+
 static mz_status merge_files(mz_context *ctx, const char *base, const char *adapter,
-                             const char *const paths[3]) {
+                             const char *dir, const char *const paths[3]) {
     if (mz_file_same(paths[0], paths[1])) {
         return mz_fail(&ctx->error, MZ_ERR_ARG, "%s: the merged checkpoint would replace its base",
                        base);
     }
+    MZ_TRY(check_free(ctx, dir));
     MZ_TRY(merge_weights(ctx, base, adapter, paths[2]));
-    return copy_text(ctx, paths[0], paths[1]);
+    const mz_status status = copy_text(ctx, paths[0], paths[1]);
+    if (status != MZ_OK) { /* weights without a config are no checkpoint */
+        (void)remove(paths[2]);
+    }
+    return status;
 }
 
 mz_status mz_zoo_merge(mz_context *ctx, const char *base, const char *adapter, const char *dir) {
@@ -217,7 +240,7 @@ mz_status mz_zoo_merge(mz_context *ctx, const char *base, const char *adapter, c
         status = mz_path_join(ctx, dir, "model.safetensors", &paths[2]);
     }
     if (status == MZ_OK) {
-        status = merge_files(ctx, base, adapter, (const char *const *)paths);
+        status = merge_files(ctx, base, adapter, dir, (const char *const *)paths);
     }
     for (int i = 0; i < 3; i++) {
         mz_free(ctx, paths[i]);

@@ -69,7 +69,8 @@ mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const 
 
 /* Writes the checkpoint in folder `base` with the adapter in folder `adapter` worked into its
  * weights (mz_lora_merge) to the existing folder `dir`: config.json and model.safetensors. Errors:
- * ARG where that is the base's folder; those of loading either and of writing. */
+ * ARG where that is the base's folder or holds a model or an adapter; those of loading either and
+ * of writing. Then nothing is left behind. */
 mz_status mz_zoo_merge(mz_context *ctx, const char *base, const char *adapter, const char *dir);
 
 #ifdef __cplusplus

@@ -73,6 +73,15 @@ fails 'base: no adapter_config\.json in it' forecast series.jsonl -n 1 -m ./base
 fails 'tuned: tensor base_model\.model\.model\.layers\.0.* needs \[' forecast series.jsonl -n 1 --adapter tuned
 fails 'would replace its base' models merge ./base tuned -o base
 fails 'foreign: no adapter_model\.safetensors' models show foreign
+# A merge replaces nothing, follows no link to a model, and leaves nothing behind where it fails.
+fails 'merged: holds config\.json already' models merge ./base tuned -o merged
+fails 'tuned: holds adapter_config\.json already' models merge ./base tuned -o tuned
+mkdir linked
+ln -s ../base/model.safetensors linked/model.safetensors
+fails 'linked: holds model\.safetensors already' models merge ./base tuned -o linked
+cmp -s base/model.safetensors "$MODEL/model.safetensors" || complain 'the base has changed'
+fails 'foreign: no adapter_model\.safetensors' models merge ./base foreign -o unmade
+absent unmade
 cp -r tuned dora
 sed 's/"bias": "none"/"bias": "none", "use_dora": true/' tuned/adapter_config.json >dora/adapter_config.json
 fails 'use_dora is set' forecast series.jsonl -n 1 -m ./base --adapter dora

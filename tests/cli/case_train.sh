@@ -104,6 +104,8 @@ mkdir base
 cp "$MODEL/config.json" base
 fails 'base: holds a model \(config\.json\) that no training there has written' train recipes/tiny.json --output base --resume
 
+fails 'tuned: is the checkpoint that is tuned; --output names another' train recipes/tiny.json --output tuned --resume --set model.init=null --set model.checkpoint=../tuned
+
 # Bad recipes.
 usage 'RECIPE.json is missing' train
 fails 'nothing\.json' train nothing.json

@@ -120,6 +120,15 @@ static void adapters_come_and_go(void **state) {
     mz_forecaster_close(forecaster);
 }
 
+static void remove_model(const char *dir) {
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        char path[600];
+        (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        (void)remove(path);
+    }
+}
+
 static void merged_ones_answer_alike(void **state) {
     fixture *f = *state;
     static const char *const models[] = {TINY, DENSE};
@@ -136,6 +145,7 @@ static void merged_ones_answer_alike(void **state) {
         forecaster = load(f, model, f->adapter);
         forecast(f, forecaster, attached);
         mz_forecaster_close(forecaster);
+        remove_model(f->other);
         mz_assert_ok(&f->ctx, mz_zoo_merge(&f->ctx, model, f->adapter, f->other));
         forecaster = load(f, f->other, NULL);
         forecast(f, forecaster, merged);
@@ -145,6 +155,10 @@ static void merged_ones_answer_alike(void **state) {
     }
     assert_int_equal(mz_zoo_merge(&f->ctx, TINY, f->adapter, TINY), MZ_ERR_ARG);
     assert_non_null(strstr(f->ctx.error.message, "would replace its base"));
+    assert_int_equal(mz_zoo_merge(&f->ctx, TINY, f->adapter, f->other), MZ_ERR_ARG);
+    assert_non_null(strstr(f->ctx.error.message, "holds config.json already"));
+    assert_int_equal(mz_zoo_merge(&f->ctx, TINY, f->adapter, f->adapter), MZ_ERR_ARG);
+    assert_non_null(strstr(f->ctx.error.message, "holds adapter_config.json already"));
 }
 
 static void adapters_of_another_base(void **state) {

@@ -109,6 +109,7 @@ static void features_are_cut(void **state) {
 static void at_least_one_processor(void **state) {
     (void)state;
     assert_true(mz_cpu_count() >= 1);
+    assert_true(mz_memory_bytes() >= (size_t)1 << 20);
 }
 
 int main(void) {

@@ -166,6 +166,8 @@ static void bad_values_are_named(void **state) {
         {"loss.balance.factor=-1", "loss.balance: factor is -1"},
         {"output=\"\"", "output is empty"},
         {"data.context=1048576", "data: context and horizon are 1048576 and 64, together above"},
+        {"model={\"checkpoint\": \"x\", \"lora\": {\"targets\": []}}",
+         "model.lora: targets: expected at least one"},
         {"data.min_points=3000", "data: min_points is 3000, above context and horizon together, 2"},
         {"steps", "--set steps: expected KEY.KEY=VALUE"},
         {"a..b=1", "expected KEY.KEY=VALUE"},

@@ -109,50 +109,10 @@ static void evaluations_have_windows_that_training_never_has(void **state) {
     close_training(&f);
 }
 
-static mz_status train_a_little(mz_context *ctx, const json_t *model) {
-    mz_trainable *t = NULL;
-    mz_train_report report;
-    const mz_series_training_config c = config_of(model, 200, 2);
-    MZ_TRY(mz_series_training_create(ctx, &c, &t));
-    mz_status status = t->gradients(t->self, 0, 0, 1, &report);
-    if (status == MZ_OK) {
-        status = t->evaluate(t->self, &report);
-    }
-    t->destroy(t->self);
-    return status;
-}
-
-/* With allocation k failing, for every k: a clean NOMEM, and nothing stays allocated. */
-static void every_allocation_fails_once(void **state) {
-    (void)state;
-    fixture f;
-    mz_status status = MZ_ERR_NOMEM;
-    int64_t k = 0;
-    open_training(&f, 300, 0);
-    while (status != MZ_OK) {
-        mz_failing_allocator counter;
-        const mz_allocator allocator = mz_failing_allocator_init(&counter, ++k);
-        const mz_context_options options = {
-            .allocator = &allocator, .n_threads = 1, .isa = MZ_ISA_AUTO};
-        mz_context ctx;
-        status = mz_context_init(&ctx, &options);
-        if (status == MZ_OK) {
-            status = train_a_little(&ctx, f.config);
-            mz_context_close(&ctx);
-        }
-        assert_true(status == MZ_OK || status == MZ_ERR_NOMEM);
-        assert_int_equal(counter.n_live, 0);
-        assert_true(k < 100000);
-    }
-    print_message("%lld allocations\n", (long long)k);
-    close_training(&f);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_micro_batch_has_windows_of_its_own),
         cmocka_unit_test(evaluations_have_windows_that_training_never_has),
-        cmocka_unit_test(every_allocation_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
