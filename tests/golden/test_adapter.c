@@ -121,8 +121,9 @@ static void adapters_come_and_go(void **state) {
 }
 
 static void remove_model(const char *dir) {
-    static const char *const names[] = {"config.json", "model.safetensors"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const names[] = {"config.json", "model.safetensors", "adapter_config.json",
+                                        "adapter_model.safetensors"};
+    for (int i = 0; i < 4; i++) {
         char path[600];
         (void)snprintf(path, sizeof path, "%s/%s", dir, names[i]);
         (void)remove(path);
