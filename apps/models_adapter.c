@@ -126,10 +126,22 @@ mz_status mz_models_show_adapter(mz_context *ctx, const char *name, const char *
 
 /* ---- merge ---- */
 
+/* An adapter beside a merged model would look like a part of it. */
+static mz_status check_no_adapter(mz_context *ctx, const char *dir) {
+    bool there = false;
+    MZ_TRY(mz_dir_has_file(ctx, dir, "adapter_config.json", &there));
+    return there ? mz_fail(&ctx->error, MZ_ERR_ARG,
+                           "%s: holds adapter_config.json already; a merged checkpoint needs "
+                           "another folder",
+                           dir)
+                 : MZ_OK;
+}
+
 static mz_status merge(mz_context *ctx, const char *model, const char *models_dir,
                        const char *adapter, const char *dir) {
     char *base = NULL;
     const bool is_new = !mz_dir_exists(dir);
+    MZ_TRY(check_no_adapter(ctx, dir));
     MZ_TRY(mz_cli_find_model(ctx, model, models_dir, NULL, &base));
     mz_status status = mz_dir_make(ctx, dir);
     if (status == MZ_OK) {

@@ -197,15 +197,13 @@ static mz_status merge_weights(mz_context *ctx, const char *base, const char *ad
     return status;
 }
 
-/* Neither another model nor the adapter is replaced, and no link is followed to one. */
+/* No model is replaced, and no link followed to one. */
 static mz_status check_free(mz_context *ctx, const char *dir) {
-    static const char *const names[] = {"config.json", "adapter_config.json", "model.safetensors",
+    static const char *const names[] = {"config.json", "model.safetensors",
                                         "model.safetensors.index.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char *path = NULL;
-        MZ_TRY(mz_path_join(ctx, dir, names[i], &path));
-        const bool there = mz_file_exists(path);
-        mz_free(ctx, path);
+        bool there = false;
+        MZ_TRY(mz_dir_has_file(ctx, dir, names[i], &there));
         if (there) {
             return mz_fail(&ctx->error, MZ_ERR_ARG,
                            "%s: holds %s already; a merged checkpoint needs another folder", dir,
