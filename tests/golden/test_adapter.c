@@ -158,8 +158,10 @@ static void merged_ones_answer_alike(void **state) {
     assert_non_null(strstr(f->ctx.error.message, "would replace its base"));
     assert_int_equal(mz_zoo_merge(&f->ctx, TINY, f->adapter, f->other), MZ_ERR_ARG);
     assert_non_null(strstr(f->ctx.error.message, "holds config.json already"));
-    assert_int_equal(mz_zoo_merge(&f->ctx, TINY, f->adapter, f->adapter), MZ_ERR_ARG);
-    assert_non_null(strstr(f->ctx.error.message, "holds adapter_config.json already"));
+    /* Beside the adapter itself, as a tuning does before it removes that. */
+    save_adapter(f, TINY, configs[0], 3, f->adapter);
+    mz_assert_ok(&f->ctx, mz_zoo_merge(&f->ctx, TINY, f->adapter, f->adapter));
+    remove_model(f->adapter);
 }
 
 static void adapters_of_another_base(void **state) {
