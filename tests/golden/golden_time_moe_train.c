@@ -1,6 +1,5 @@
 /* Training goldens of Time-MoE: some steps of the authors' trainer, which computes losses over all
  * points of equally long windows with the targets shifted by one. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +14,7 @@
  * run lies up to 1e-6 from its f64 run. */
 static const double BOUND = 1e-4;
 
-enum { MAX_STEPS = 1000, MAX_GROUPS = 64 };
+enum { MAX_STEPS = 1000, MAX_GROUPS = 1024 };
 
 typedef struct train_case {
     mz_golden *g;
@@ -91,6 +90,7 @@ static mz_status create_optimizer(train_case *c) {
     c->schedule = (mz_schedule){.kind = MZ_SCHEDULE_COSINE,
                                 .lr = number(o, "lr"),
                                 .min_lr = number(o, "min_lr"),
+                                .warmup_steps = (int64_t)number(o, "warmup_steps"),
                                 .total_steps = (int64_t)number(o, "schedule_total_steps")};
     MZ_TRY(mz_schedule_check(&c->g->ctx->error, &c->schedule));
     return mz_optimizer_create(c->g->ctx, &config, &c->parameters, &c->optimizer);
@@ -183,10 +183,11 @@ static void compare_losses(train_case *c, int step, const mz_train_report *repor
     (void)snprintf(name, sizeof name, "step%d.head_losses", step);
     compare_number(c->g, name, report->part[0], mean);
     (void)snprintf(name, sizeof name, "step%d.aux_loss", step);
-    compare_number(
-        c->g, name,
-        report->n_parts > 1 ? report->part[1] / number(c->g->json, "router_aux_loss_factor") : NAN,
-        number(expected, "aux_loss"));
+    const double factor = number(c->g->json, "router_aux_loss_factor");
+    if (factor > 0) { /* a dense model has none, and expects 0 */
+        compare_number(c->g, name, report->n_parts > 1 ? report->part[1] / factor : 0,
+                       number(expected, "aux_loss"));
+    }
     (void)snprintf(name, sizeof name, "step%d.loss", step);
     compare_number(c->g, name, report->loss, number(expected, "loss"));
 }
