@@ -3,7 +3,6 @@
 #include <inttypes.h>
 
 #include "apps/cli.h"
-#include "apps/train/train_report.h"
 #include "apps/zoo/series_training.h"
 #include "core/glob.h"
 #include "core/profile.h"

@@ -1,4 +1,4 @@
-/* Adding up what micro-batches report. */
+/* What a training reports, for people. */
 #ifndef MZ_APPS_TRAIN_TRAIN_REPORT_H
 #define MZ_APPS_TRAIN_TRAIN_REPORT_H
 
@@ -7,10 +7,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* Adds `micro`, one of n_micro, to `sum` (all zero before the first): means of losses, parts and
- * shares, sums of counts. Parts are matched by name; shares of layers by place. */
-void mz_train_report_add(mz_train_report *sum, const mz_train_report *micro, int n_micro);
 
 /* The loss and its parts for people: "0.1234 (huber 0.12, balance 0.0034)". Returns `out`. */
 const char *mz_train_report_text(const mz_train_report *report, char *out, size_t size);

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "apps/train/train_report.h"
 
 /* The first parameter whose values, or gradients, are not finite; NULL: none. */
 static const char *find_bad(const mz_parameters *parameters, bool gradients) {
@@ -51,7 +50,7 @@ mz_status mz_train_update(mz_context *ctx, const mz_trainable *t, mz_optimizer *
         mz_train_report one = {0};
         MZ_TRY(t->gradients(t->self, step, micro, n_micro, &one));
         MZ_TRY(check_loss(ctx, t, step, &one));
-        mz_train_report_add(report, &one, n_micro);
+        mz_train_report_add(report, &one, 1.0 / n_micro);
     }
     const mz_status status = mz_optimizer_step(optimizer, lr, grad_norm);
     if (status == MZ_ERR_ARG) { /* the rate is a schedule's: it is a gradient, told with its step */

@@ -62,22 +62,6 @@ static mz_status gradients(void *self, int64_t step, int micro, int n_micro,
     return MZ_OK;
 }
 
-/* Adds a batch's report to the sum, by how many windows it is the mean of. */
-static void add_report(mz_train_report *sum, const mz_train_report *one, double share) {
-    sum->n_parts = one->n_parts;
-    for (int i = 0; i < one->n_parts; i++) {
-        sum->part_name[i] = one->part_name[i];
-        sum->part[i] += share * one->part[i];
-    }
-    sum->loss += share * one->loss;
-    sum->n_tokens += one->n_tokens;
-    sum->n_layers = one->n_layers;
-    for (int l = 0; l < one->n_layers; l++) {
-        sum->busiest[l] += share * one->busiest[l];
-        sum->idlest[l] += share * one->idlest[l];
-    }
-}
-
 static mz_status evaluate(void *self, mz_train_report *report) {
     series_training *t = self;
     const int64_t n = t->config.evaluation_examples;
@@ -88,8 +72,8 @@ static mz_status evaluate(void *self, mz_train_report *report) {
         MZ_TRY(draw_batch(t, EVALUATION_FIRST + (uint64_t)done, n - done, &n_points));
         const mz_forecast_rows rows = mz_series_rows_view(&t->rows);
         MZ_TRY(mz_forecast_training_loss(t->training, &rows, &t->config.loss, &one));
-        add_report(report, &one, (double)t->rows.n_windows / (double)n);
-        report->n_points += n_points;
+        one.n_points = n_points;
+        mz_train_report_add(report, &one, (double)t->rows.n_windows / (double)n);
         done += t->rows.n_windows;
     }
     return MZ_OK;

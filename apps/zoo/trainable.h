@@ -24,6 +24,11 @@ typedef struct mz_train_report {
     double idlest[MZ_MAX_TRACKED_LAYERS];  /* and of its idlest; even is 1 / n_experts */
 } mz_train_report;
 
+/* Adds `part` to `sum` (all zero before the first): losses, parts and shares of experts times
+ * `share`, so that shares which sum to 1 give means; counts as they are. Parts of the loss are
+ * matched by name, layers by place. */
+void mz_train_report_add(mz_train_report *sum, const mz_train_report *part, double share);
+
 /* Owned by whoever created it; one thread. */
 typedef struct mz_trainable {
     void *self;

@@ -491,8 +491,8 @@ static void reports_add_up(void **state) {
                                .n_layers = 1,
                                .busiest = {0.5}};
     char text[128];
-    mz_train_report_add(&sum, &a, 2);
-    mz_train_report_add(&sum, &b, 2);
+    mz_train_report_add(&sum, &a, 0.5);
+    mz_train_report_add(&sum, &b, 0.5);
     assert_true(sum.loss == 3 && sum.n_parts == 2 && sum.part[0] == 2.5 && sum.part[1] == 0.5);
     assert_int_equal(sum.n_tokens, 8);
     assert_true(sum.busiest[0] == 0.75);
