@@ -60,7 +60,7 @@ same whole.lines again.lines
 
 # Killed at any moment, then resumed: the same lines, the same model.
 what='kill -9'
-"$PROGRAM" train recipes/tiny.json --output killed --quiet --set schedule.steps=12 >/dev/null 2>err &
+"$PROGRAM" train recipes/tiny.json --output killed --quiet --set schedule.steps=12 >/dev/null 2>child.err &
 tries=0
 until [ "$(cat killed/metrics.jsonl 2>/dev/null | wc -l)" -ge 6 ] || [ $tries -gt 2000 ]; do
     tries=$((tries + 1))
@@ -76,7 +76,7 @@ same whole/model.safetensors killed/model.safetensors
 
 # Stopped: the step is finished, saved, and the training can go on.
 what='kill -INT'
-"$PROGRAM" train recipes/tiny.json --output stopped --set schedule.steps=100000 >stopped.out 2>err &
+"$PROGRAM" train recipes/tiny.json --output stopped --set schedule.steps=100000 >stopped.out 2>child.err &
 child=$!
 tries=0
 until [ -s stopped/metrics.jsonl ] || [ $tries -gt 2000 ]; do

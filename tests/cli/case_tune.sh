@@ -120,7 +120,7 @@ json few/report.json skipped 1
 
 # Interrupted: the best state is scored, and kept or not.
 what='moezoo forecast tune and SIGINT'
-"$PROGRAM" forecast tune saw.csv -n 5 -m "$MODEL" --steps 1000000 --batch 8 --lr 0.003 --json -o stopped >out 2>err &
+"$PROGRAM" forecast tune saw.csv -n 5 -m "$MODEL" --steps 1000000 --batch 8 --lr 0.003 --json -o stopped >child.out 2>child.err &
 pid=$!
 tries=0
 while [ ! -e stopped ] && [ $tries -lt 1000 ]; do
