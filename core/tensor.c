@@ -54,6 +54,16 @@ static const mz_dtype_info dtypes[MZ_DTYPE_COUNT] = {
     [MZ_DTYPE_I32] = {"i32", 1, 4, false, NULL, NULL},
     [MZ_DTYPE_I64] = {"i64", 1, 8, false, NULL, NULL},
     [MZ_DTYPE_U8] = {"u8", 1, 1, false, NULL, NULL},
+    [MZ_DTYPE_Q8_0] = {"q8_0", 32, 34, true, NULL, NULL},
+    [MZ_DTYPE_Q4_0] = {"q4_0", 32, 18, true, NULL, NULL},
+    [MZ_DTYPE_Q4_1] = {"q4_1", 32, 20, true, NULL, NULL},
+    [MZ_DTYPE_Q5_0] = {"q5_0", 32, 22, true, NULL, NULL},
+    [MZ_DTYPE_Q5_1] = {"q5_1", 32, 24, true, NULL, NULL},
+    [MZ_DTYPE_Q2_K] = {"q2_k", 256, 84, true, NULL, NULL},
+    [MZ_DTYPE_Q3_K] = {"q3_k", 256, 110, true, NULL, NULL},
+    [MZ_DTYPE_Q4_K] = {"q4_k", 256, 144, true, NULL, NULL},
+    [MZ_DTYPE_Q5_K] = {"q5_k", 256, 176, true, NULL, NULL},
+    [MZ_DTYPE_Q6_K] = {"q6_k", 256, 210, true, NULL, NULL},
 };
 
 const mz_dtype_info *mz_dtype_get(mz_dtype dtype) {
@@ -70,7 +80,8 @@ mz_tensor mz_tensor_2d(mz_dtype dtype, int64_t n_rows, int64_t n_cols, void *dat
 }
 
 static void *offset(const mz_tensor *t, int64_t n_elements) {
-    const size_t bytes = (size_t)n_elements * (size_t)dtypes[t->dtype].block_bytes;
+    const mz_dtype_info *type = &dtypes[t->dtype];
+    const size_t bytes = (size_t)(n_elements / type->block_len) * (size_t)type->block_bytes;
     return t->data == NULL ? NULL : (unsigned char *)t->data + bytes;
 }
 
@@ -86,6 +97,15 @@ mz_tensor mz_tensor_cols(const mz_tensor *t, int64_t begin, int64_t n) {
     view.shape[1] = n;
     view.data = offset(t, begin);
     return view;
+}
+
+size_t mz_tensor_row_bytes(const mz_tensor *t) {
+    const mz_dtype_info *type = &dtypes[t->dtype];
+    return (size_t)(t->ld / type->block_len) * (size_t)type->block_bytes;
+}
+
+void *mz_tensor_row(const mz_tensor *t, int64_t row) {
+    return offset(t, row * t->ld);
 }
 
 int64_t mz_tensor_n_rows(const mz_tensor *t) {

@@ -19,11 +19,21 @@ typedef enum mz_dtype {
     MZ_DTYPE_I32,
     MZ_DTYPE_I64,
     MZ_DTYPE_U8,
+    MZ_DTYPE_Q8_0, /* block-quantised, as in GGUF files: the names are theirs */
+    MZ_DTYPE_Q4_0,
+    MZ_DTYPE_Q4_1,
+    MZ_DTYPE_Q5_0,
+    MZ_DTYPE_Q5_1,
+    MZ_DTYPE_Q2_K,
+    MZ_DTYPE_Q3_K,
+    MZ_DTYPE_Q4_K,
+    MZ_DTYPE_Q5_K,
+    MZ_DTYPE_Q6_K,
     MZ_DTYPE_COUNT
 } mz_dtype;
 
 /* One row a type. Conversions are exact where the type allows and round to nearest, ties to even,
- * otherwise. */
+ * otherwise. Of a block-quantised type whole blocks are converted: n is a multiple of block_len. */
 typedef struct mz_dtype_info {
     const char *name; /* "f32" */
     int block_len;    /* elements in a block; 1 for plain types */
@@ -38,7 +48,8 @@ const mz_dtype_info *mz_dtype_get(mz_dtype dtype);
 
 enum { MZ_MAX_DIMS = 4 };
 
-/* A view; never owns memory. Rows are `ld` elements apart, the elements of a row are contiguous.
+/* A view; never owns memory. Rows are `ld` elements apart (of a block-quantised type a multiple of
+ * its block_len, as the number of columns), the elements of a row are contiguous.
  * All dimensions but the last are folded into rows: rows = shape[0] * ... * shape[n_dims - 2] (1
  * for n_dims 1). */
 typedef struct mz_tensor {
@@ -56,6 +67,10 @@ mz_tensor mz_tensor_2d(mz_dtype dtype, int64_t n_rows, int64_t n_cols, void *dat
 /* Rows [begin, begin + n) of a 2-d tensor; columns likewise. The caller guarantees the range. */
 mz_tensor mz_tensor_rows(const mz_tensor *t, int64_t begin, int64_t n);
 mz_tensor mz_tensor_cols(const mz_tensor *t, int64_t begin, int64_t n);
+
+/* Bytes from one row to the next, and address of a row, for any type. */
+size_t mz_tensor_row_bytes(const mz_tensor *t);
+void *mz_tensor_row(const mz_tensor *t, int64_t row);
 
 int64_t mz_tensor_n_rows(const mz_tensor *t);
 int64_t mz_tensor_n_cols(const mz_tensor *t);
