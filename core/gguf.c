@@ -458,27 +458,10 @@ void mz_gguf_clear(mz_gguf *g) {
     }
     mz_free(g->ctx, g->entries);
     mz_free(g->ctx, g->sorted);
+    mz_weights_close(g->ctx, g->weights);
     mz_map_close(&g->map);
     mz_free(g->ctx, g->path);
     *g = (mz_gguf){.ctx = g->ctx};
-}
-
-/* Two tensors of one name; `list` is sorted by place. */
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const mz_weight_entry *)a)->name, ((const mz_weight_entry *)b)->name);
-}
-
-static mz_status check_names(mz_weight_list *list, const char *path) {
-    if (list->n > 1) {
-        qsort(list->entries, list->n, sizeof *list->entries, by_name);
-    }
-    for (size_t i = 1; i < list->n; i++) {
-        if (strcmp(list->entries[i - 1].name, list->entries[i].name) == 0) {
-            return mz_fail(&list->ctx->error, MZ_ERR_FORMAT, "%s: tensor %s is there twice", path,
-                           list->entries[i].name);
-        }
-    }
-    return MZ_OK;
 }
 
 /* Which of how many files this is: it must be number `part`. */
@@ -499,21 +482,13 @@ static mz_status check_part(const mz_gguf *g, int64_t part, int64_t *n_parts, in
 }
 
 static mz_status open_file(mz_gguf *g, const char *path) {
-    int64_t n_parts = 0;
-    int64_t n_total = 0;
     MZ_TRY(mz_strdup(g->ctx, path, &g->path));
     MZ_TRY(mz_map_open(g->ctx, path, &g->map));
     const mz_weight_file file = {.path = path, .data = g->map.data, .n_bytes = g->map.bytes};
     mz_weight_list list = {.ctx = g->ctx};
-    mz_status status = mz_gguf_parse(g, &file, &list);
-    if (status == MZ_OK) {
-        status = check_names(&list, path);
-    }
+    const mz_status status = mz_gguf_parse(g, &file, &list);
     mz_weight_list_free(&list);
-    MZ_TRY(status);
-    return check_part(g, 0, &n_parts, &n_total) == MZ_OK
-               ? MZ_OK
-               : mz_fail_prefix(&g->ctx->error, "%s", path);
+    return status == MZ_OK ? mz_weights_open_gguf(g->ctx, path, &g->weights) : status;
 }
 
 mz_status mz_gguf_open(mz_context *ctx, const char *path, mz_gguf **out) {
@@ -535,6 +510,25 @@ void mz_gguf_close(mz_context *ctx, mz_gguf *gguf) {
         mz_gguf_clear(gguf);
         mz_free(ctx, gguf);
     }
+}
+
+bool mz_gguf_tensor(const mz_gguf *gguf, const char *name, mz_tensor *out) {
+    int64_t low = 0;
+    int64_t high = mz_weights_count(gguf->weights);
+    while (low < high) { /* they are in name order */
+        const int64_t middle = low + (high - low) / 2;
+        const char *found = NULL;
+        if (mz_weights_at(gguf->weights, middle, &found, out) != MZ_OK) {
+            return false;
+        }
+        const int order = strcmp(name, found);
+        if (order == 0) {
+            return true;
+        }
+        low = order > 0 ? middle + 1 : low;
+        high = order > 0 ? high : middle;
+    }
+    return false;
 }
 
 mz_status mz_gguf_read(mz_weight_list *list, const mz_weight_file *file, int64_t part,

@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/gguf.h"
+#include "core/weights.h"
 #include "core/weights_internal.h"
 
 #ifdef __cplusplus
@@ -36,7 +37,11 @@ struct mz_gguf {
     mz_gguf_entry *entries;
     size_t n_entries;
     const mz_gguf_entry **sorted; /* [n_entries] by key */
+    mz_weights *weights; /* the tensors, of all parts; NULL where the bytes are a caller's */
 };
+
+/* mz_weights_open of a GGUF file of any name. */
+mz_status mz_weights_open_gguf(mz_context *ctx, const char *path, mz_weights **out);
 
 /* Number at `p`, which may be unaligned. */
 uint32_t mz_gguf_u32_at(const uint8_t *p);

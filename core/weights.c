@@ -385,7 +385,8 @@ static mz_status open_weights(mz_weights *w) {
     return sort_entries(w);
 }
 
-mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
+static mz_status open_with(mz_context *ctx, const char *path, mz_status (*open)(mz_weights *w),
+                           mz_weights **out) {
     void *memory = NULL;
     MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_weights), "checkpoint", &memory));
     mz_weights *w = memory;
@@ -393,7 +394,7 @@ mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
     w->list.ctx = ctx;
     mz_status status = mz_strdup(ctx, path, &w->path);
     if (status == MZ_OK) {
-        status = open_weights(w);
+        status = open(w);
     }
     if (status != MZ_OK) {
         mz_weights_close(ctx, w);
@@ -401,6 +402,14 @@ mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
     }
     *out = w;
     return MZ_OK;
+}
+
+mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
+    return open_with(ctx, path, open_weights, out);
+}
+
+mz_status mz_weights_open_gguf(mz_context *ctx, const char *path, mz_weights **out) {
+    return open_with(ctx, path, open_gguf, out);
 }
 
 void mz_weights_close(mz_context *ctx, mz_weights *weights) {

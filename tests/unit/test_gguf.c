@@ -467,7 +467,11 @@ static void shards_are_one_checkpoint(void **state) {
     assert_int_equal(mz_weights_n_files(w), 2);
     mz_weights_close(&f->ctx, w);
     mz_gguf *g = NULL;
+    mz_tensor t;
     mz_assert_ok(&f->ctx, mz_gguf_open(&f->ctx, first, &g));
+    assert_true(mz_gguf_tensor(g, "a", &t) && t.shape[0] == 8);
+    assert_true(mz_gguf_tensor(g, "b", &t));
+    assert_false(mz_gguf_tensor(g, "ab", &t));
     mz_gguf_close(&f->ctx, g);
     put_part(f, 1, 2, 2, "b");
     open_parts(f, write_it(f, "m-00002-of-00002.gguf"), MZ_ERR_FORMAT,
