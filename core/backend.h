@@ -47,10 +47,12 @@ typedef struct mz_training_ops {
     mz_status (*gather_rows_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                       const int32_t *rows);
     mz_status (*self_attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale);
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule);
     mz_status (*self_attention_backward)(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale);
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule);
     mz_status (*route_backward)(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_tensor *d_gate_weights, const mz_router *router,
                                 const mz_routing *routing);
@@ -103,7 +105,8 @@ struct mz_backend {
     mz_status (*kv_write)(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
     mz_status (*attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule);
     mz_status (*route)(mz_stream *s, const mz_router *router, const mz_routing *routing);
     mz_status (*dispatch)(mz_stream *s, const mz_routing *routing);
     mz_status (*grouped_linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -113,8 +116,9 @@ struct mz_backend {
                          const mz_tensor *shared_logit);
 
     /* fused ops; NULL: composed from primitives by core/ops/composed.c */
-    mz_status (*gated_ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_gated_ffn *ffn);
+    mz_status (*linears)(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                         const mz_linear *const *w);
+    mz_status (*ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
     mz_status (*moe)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
 

@@ -217,7 +217,8 @@ mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor
 }
 
 mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                          const mz_kv_layer *cache, const mz_rows *rows, float scale) {
+                          const mz_kv_layer *cache, const mz_rows *rows,
+                          const mz_attention_rule *rule) {
     const mz_op_size size = {.n_rows = rows->n_rows,
                              .d_in = q->shape[1],
                              .n_heads = q->shape[1] / cache->head_dim,
@@ -248,7 +249,7 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
         n_keys += rows->position[i] + 1;
     }
     const double start = clock_of(s);
-    status = s->backend->attention(s, y, q, cache, rows, scale);
+    status = s->backend->attention(s, y, q, cache, rows, rule);
     return charge(s, MZ_OP_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
 }
 
@@ -281,7 +282,8 @@ static mz_status check_self_attention(mz_stream *s, const mz_tensor *y, const mz
 }
 
 mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                               const mz_qkv *in, const mz_rows *rows, float scale) {
+                               const mz_qkv *in, const mz_rows *rows,
+                               const mz_attention_rule *rule) {
     MZ_TRY(check_self_attention(s, y, log_sums, in, rows->n_rows));
     const mz_op_size size = {.n_rows = rows->n_rows,
                              .d_in = in->q.shape[1],
@@ -294,9 +296,9 @@ mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor
     const bool counts = s->profile != NULL && s->backend->host_memory;
     const double flops = counts ? mz_self_attention_flops(rows, size.d_in) : 0;
     const double start = clock_of(s);
-    status = s->backend->training->self_attention(s, y, log_sums, in, rows, scale);
+    status = s->backend->training->self_attention(s, y, log_sums, in, rows, rule);
     MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, flops, status));
-    return s->tape != NULL ? mz_record_self_attention(s, y, log_sums, in, rows, scale) : MZ_OK;
+    return s->tape != NULL ? mz_record_self_attention(s, y, log_sums, in, rows, rule) : MZ_OK;
 }
 
 static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
@@ -374,30 +376,61 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
                            : MZ_OK;
 }
 
-static bool ffn_has_deltas(const mz_gated_ffn *ffn) {
+static bool ffn_has_deltas(const mz_ffn *ffn) {
     return ffn->w_gate.deltas != NULL || ffn->w_up.deltas != NULL || ffn->w_down.deltas != NULL;
 }
 
-mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_gated_ffn *ffn) {
-    const int64_t d = x->shape[1];
-    const int64_t d_ff = ffn->w_gate.weight.shape[0];
-    const mz_op_size size = {.n_rows = x->shape[0], .d_in = d, .d_out = d, .d_ff = d_ff};
-    MZ_TRY(check(s, "gated_ffn", "x", x, size.n_rows, d));
-    MZ_TRY(check(s, "gated_ffn", "y", y, size.n_rows, d));
-    MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_gate, d_ff, d));
-    MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_up, d_ff, d));
-    MZ_TRY(check_linear(s, "gated_ffn", &ffn->w_down, d, d_ff));
-    if (s->backend->gated_ffn == NULL || s->tape != NULL || ffn_has_deltas(ffn)) {
-        return mz_composed_gated_ffn(s, y, x, ffn);
+mz_status mz_op_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                        const mz_linear *const *w) {
+    mz_op_size size = {.n_rows = x->shape[0], .d_in = x->shape[1]};
+    bool one_by_one = s->backend->linears == NULL || s->tape != NULL;
+    MZ_TRY(check(s, "linears", "x", x, size.n_rows, size.d_in));
+    if (n < 1 || n > MZ_MAX_LINEARS) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG, "linears: %d products, expected 1 to %d", n,
+                       (int)MZ_MAX_LINEARS);
+    }
+    for (int i = 0; i < n; i++) {
+        const int64_t d_out = y[i]->shape[1];
+        MZ_TRY(check(s, "linears", "y", y[i], size.n_rows, d_out));
+        MZ_TRY(check_linear(s, "linears", w[i], d_out, size.d_in));
+        size.d_out += d_out;
+        one_by_one = one_by_one || w[i]->deltas != NULL;
+    }
+    if (one_by_one) {
+        for (int i = 0; i < n; i++) {
+            MZ_TRY(mz_op_linear(s, y[i], x, w[i]));
+        }
+        return MZ_OK;
     }
     mz_status status;
-    if (only_measured(s, MZ_OP_GATED_FFN, &size, &status)) {
+    if (only_measured(s, MZ_OP_LINEAR, &size, &status)) {
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->gated_ffn(s, y, x, ffn);
-    return charge(s, MZ_OP_GATED_FFN, start, 6.0 * (double)size.n_rows * (double)d * (double)d_ff,
+    status = s->backend->linears(s, n, y, x, w);
+    return charge(s, MZ_OP_LINEAR, start,
+                  2.0 * (double)size.n_rows * (double)size.d_in * (double)size.d_out, status);
+}
+
+mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
+    const int64_t d = x->shape[1];
+    const int64_t d_ff = ffn->w_gate.weight.shape[0];
+    const mz_op_size size = {.n_rows = x->shape[0], .d_in = d, .d_out = d, .d_ff = d_ff};
+    MZ_TRY(check(s, "ffn", "x", x, size.n_rows, d));
+    MZ_TRY(check(s, "ffn", "y", y, size.n_rows, d));
+    MZ_TRY(check_linear(s, "ffn", &ffn->w_gate, d_ff, d));
+    MZ_TRY(check_linear(s, "ffn", &ffn->w_up, d_ff, d));
+    MZ_TRY(check_linear(s, "ffn", &ffn->w_down, d, d_ff));
+    if (s->backend->ffn == NULL || s->tape != NULL || ffn_has_deltas(ffn)) {
+        return mz_composed_ffn(s, y, x, ffn);
+    }
+    mz_status status;
+    if (only_measured(s, MZ_OP_FFN, &size, &status)) {
+        return status;
+    }
+    const double start = clock_of(s);
+    status = s->backend->ffn(s, y, x, ffn);
+    return charge(s, MZ_OP_FFN, start, 6.0 * (double)size.n_rows * (double)d * (double)d_ff,
                   status);
 }
 

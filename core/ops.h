@@ -40,21 +40,51 @@ typedef struct mz_stream {
     void *native; /* the backend's own state */
 } mz_stream;
 
+/* Where a token comes from; routers and adapters may look at it. */
+typedef enum mz_modality {
+    MZ_MODALITY_TEXT = 0,
+    MZ_MODALITY_IMAGE,
+    MZ_MODALITY_AUDIO,
+    MZ_MODALITY_SERIES,
+    MZ_MODALITY_COUNT
+} mz_modality;
+
 /* How a product treats its f32 inputs. */
 typedef enum mz_precision {
     MZ_PRECISION_F32 = 0, /* inputs count in full (on AMX: split into three bf16 parts, which
                              together hold all 24 bits) */
     MZ_PRECISION_BF16,    /* inputs and weights rounded to bf16, sums in f32 */
+    MZ_PRECISION_INT8,    /* with block-quantised weights: each row of inputs is quantised once, to
+                             8 bits in blocks of 32 or 256 as the weight type pairs with, products
+                             within a block in integers; with other weights as F32 */
 } mz_precision;
 
-typedef enum mz_activation { MZ_ACTIVATION_SILU = 0 } mz_activation;
+typedef enum mz_activation {
+    MZ_ACTIVATION_SILU = 0,
+    MZ_ACTIVATION_GELU,       /* x Phi(x), by erf */
+    MZ_ACTIVATION_GELU_TANH,  /* its tanh form: "gelu_new", "gelu_pytorch_tanh" */
+    MZ_ACTIVATION_GELU_QUICK, /* x sigmoid(1.702 x) */
+    MZ_ACTIVATION_RELU
+} mz_activation;
+
+typedef enum mz_norm_kind { MZ_NORM_RMS = 0, MZ_NORM_LAYER } mz_norm_kind;
+
+/* A norm. All zero but for the kind, eps and weight: of whole rows. */
+typedef struct mz_norm {
+    mz_norm_kind kind;
+    float eps;
+    float offset;     /* added to each weight: 1 where checkpoints store w - 1 (Gemma) */
+    int64_t group;    /* elements normalised together: a head; 0: the whole row */
+    mz_tensor weight; /* [width] f32, or [group], the same for all groups; absent: 1 */
+    mz_tensor bias;   /* as the weight; absent: 0 */
+} mz_norm;
 
 typedef struct mz_low_rank mz_low_rank;
 typedef struct mz_low_rank_bank mz_low_rank_bank;
 
 /* y = x W^T + b, plus the deltas. */
 typedef struct mz_linear {
-    mz_tensor weight; /* [d_out, d_in] f32, f16 or bf16, backend memory */
+    mz_tensor weight; /* [d_out, d_in] f32, f16, bf16 or block-quantised, backend memory */
     mz_tensor bias;   /* [d_out] f32, or absent */
     mz_precision precision;
     mz_low_rank *deltas; /* the first of a list, which adapters own; NULL: none */
@@ -68,12 +98,13 @@ struct mz_low_rank {
     mz_low_rank *next; /* added after this one */
 };
 
-/* Gated feed-forward: y = W_down (act(W_gate x) * (W_up x)). */
-typedef struct mz_gated_ffn {
-    mz_linear w_gate, w_up; /* [d_ff, d_model] */
+/* Feed-forward network: y = W_down (act(W_gate x) * (W_up x)), or without gate
+ * y = W_down act(W_up x). */
+typedef struct mz_ffn {
+    mz_linear w_gate, w_up; /* [d_ff, d_model]; the first absent (weight.n_dims 0) without gate */
     mz_linear w_down;       /* [d_model, d_ff] */
     mz_activation activation;
-} mz_gated_ffn;
+} mz_ffn;
 
 /* The same matrix of all experts that this process holds; all of one type and shape, without
  * biases. */
@@ -114,7 +145,7 @@ typedef struct mz_moe {
     mz_linear_bank w_gate, w_up, w_down;
     mz_activation activation;
     bool has_shared;
-    mz_gated_ffn shared;
+    mz_ffn shared;
     mz_linear shared_gate; /* [1, d_model] */
 } mz_moe;
 
@@ -161,12 +192,25 @@ typedef struct mz_rows {
     int64_t n_rows;
     const int32_t *sequence; /* [n_rows] row of the page table */
     const int32_t *position; /* [n_rows] 0-based */
+    const uint8_t *modality; /* [n_rows] mz_modality; NULL: all text */
 } mz_rows;
 
-/* Cosines and sines of rotary positions (Su et al. 2021); half-split pairs as in GPT-NeoX. */
+/* What a row of an attention sees, and how scores are made of products. */
+typedef struct mz_attention_rule {
+    float scale;        /* of q k */
+    int64_t window;     /* a row sees keys less than this many positions back; 0: all before it */
+    bool bidirectional; /* within whole sequences only: a row sees all of its sequence */
+} mz_attention_rule;
+
+/* Cosines and sines of rotary positions (Su et al. 2021). Which elements of a head are a pair:
+ * half-split (i, i + half_dim) as in GPT-NeoX, or interleaved (2i, 2i + 1). */
 typedef struct mz_rope_table {
-    int64_t n_positions, half_dim; /* half_dim = head_dim / 2 */
-    const float *cos, *sin;        /* [n_positions, half_dim], backend memory */
+    int64_t n_positions, half_dim; /* half_dim pairs are rotated */
+    const float *cos, *sin; /* [n_positions, half_dim], backend memory; with the factor that a
+                               scaling of the rotation asks for */
+    int64_t head_dim;       /* width of a head; 0: 2 half_dim. What is not rotated is copied */
+    int64_t first;          /* where in a head the rotated part begins */
+    bool interleaved;
 } mz_rope_table;
 
 /* ---- Primitive ops: every backend has all of them ---- */
@@ -213,22 +257,23 @@ mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                          const mz_tensor *v, const mz_rows *rows);
 
-/* Causal attention of each row over positions 0..position of its sequence, which the cache holds
- * already (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023; softmax computed tile by tile,
- * the score matrix is never stored). Head h reads kv head h / (n_heads / n_kv_heads).
+/* Attention of each row over the positions of its sequence that the rule lets it see, which the
+ * cache holds already (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023; softmax computed
+ * tile by tile, the score matrix is never stored). Head h reads kv head h / (n_heads / n_kv_heads).
  *   q, y  [n_rows, n_heads * head_dim]; n_heads a multiple of n_kv_heads
  * Errors also: UNSUPPORTED for head_dim above MZ_MAX_HEAD_DIM. */
 mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                          const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                          const mz_kv_layer *cache, const mz_rows *rows,
+                          const mz_attention_rule *rule);
 
-/* Causal attention within whole sequences, without a cache: row i sees the rows of its sequence up
- * to itself. Heads and scale as for mz_op_attention. Positions are not looked at: the rows of a
- * sequence are all there, neighbours, oldest first.
- *   y         [n_rows, n_heads * head_dim]
- *   log_sums  [n_rows, n_heads] log of the sum of exp(score) over what a row sees, for the backward
- * Errors also: UNSUPPORTED as for mz_op_attention, and where the backend lacks it. */
+/* Attention within whole sequences, without a cache: row i sees the rows of its sequence up to
+ * itself, or as the rule says. Heads and scale as for mz_op_attention. Positions are not looked at:
+ * the rows of a sequence are all there, neighbours, oldest first. y         [n_rows, n_heads *
+ * head_dim] log_sums  [n_rows, n_heads] log of the sum of exp(score) over what a row sees, for the
+ * backward Errors also: UNSUPPORTED as for mz_op_attention, and where the backend lacks it. */
 mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                               const mz_qkv *in, const mz_rows *rows, float scale);
+                               const mz_qkv *in, const mz_rows *rows,
+                               const mz_attention_rule *rule);
 
 /* Fills expert_ids and gate_weights from routing->logits. */
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
@@ -256,10 +301,17 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
 /* ---- Fused ops: a backend's own where it has one, otherwise, or where a matrix has deltas,
  * composed ---- */
 
-/* Gated feed-forward (Shazeer 2020).
+/* Several products of the same inputs: y[i] = W_i x + b_i, as mz_op_linear. The inputs are read,
+ * and where the precision asks for it quantised, once.
+ *   x     [n_tokens, d_in]
+ *   y[i]  [n_tokens, d_out of W_i], 1 <= n <= MZ_MAX_LINEARS */
+enum { MZ_MAX_LINEARS = 4 };
+mz_status mz_op_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                        const mz_linear *const *w);
+
+/* Feed-forward network (gated: Shazeer 2020).
  *   x, y  [n_tokens, d_model] */
-mz_status mz_op_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_gated_ffn *ffn);
+mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
 
 /* Receives intermediate results of a mixture layer, which is then composed from primitives. */
 typedef struct mz_moe_probe {

@@ -267,7 +267,7 @@ typedef struct attention_args {
     mz_tensor y, log_sums;
     mz_qkv in;
     mz_rows rows;
-    float scale;
+    mz_attention_rule rule;
 } attention_args;
 
 double mz_self_attention_flops(const mz_rows *rows, int64_t width) {
@@ -299,13 +299,14 @@ static mz_status self_attention_backward(mz_stream *s, const void *args) {
         s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, a->in.q.shape[1]) : 0;
     return end(
         s, MZ_OP_SELF_ATTENTION_BACKWARD, start, flops,
-        ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+        ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
 }
 
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                   const mz_qkv *in, const mz_rows *rows, float scale) {
+                                   const mz_qkv *in, const mz_rows *rows,
+                                   const mz_attention_rule *rule) {
     const attention_args args = {
-        .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .scale = scale};
+        .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .rule = *rule};
     const mz_tensor *inputs[] = {&in->q, &in->k, &in->v};
     return record(s, MZ_OP_SELF_ATTENTION, self_attention_backward, &args, sizeof args, y, inputs,
                   3);

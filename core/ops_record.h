@@ -20,7 +20,8 @@ mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, co
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                 const int32_t *rows);
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                   const mz_qkv *in, const mz_rows *rows, float scale);
+                                   const mz_qkv *in, const mz_rows *rows,
+                                   const mz_attention_rule *rule);
 /* Multiplications and additions of the forward's two products, for profiles: each row meets the
  * rows of its sequence up to itself. Reads the rows, so they must be in host memory. */
 double mz_self_attention_flops(const mz_rows *rows, int64_t width);

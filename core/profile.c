@@ -16,7 +16,7 @@ static const char *const names[MZ_OP_COUNT] = {
     "dispatch",
     "grouped_linear",
     "combine",
-    "gated_ffn",
+    "ffn",
     "moe",
     "self_attention",
     "linear_backward",

@@ -22,7 +22,7 @@ typedef enum mz_op_id {
     MZ_OP_DISPATCH,
     MZ_OP_GROUPED_LINEAR,
     MZ_OP_COMBINE,
-    MZ_OP_GATED_FFN,
+    MZ_OP_FFN,
     MZ_OP_MOE,
     MZ_OP_SELF_ATTENTION,
     MZ_OP_LINEAR_BACKWARD,

@@ -50,13 +50,13 @@ static mz_status fill_cache(mz_stream *s, const mz_tensor *normed, const mz_bloc
 /* Attention within whole sequences. */
 static mz_status attend_rows(mz_stream *s, const mz_tensor *context, const mz_tensor *queries,
                              const mz_tensor *normed, const mz_block *block,
-                             const mz_block_call *call, float scale) {
+                             const mz_block_call *call, const mz_attention_rule *rule) {
     const int64_t n = normed->shape[0];
     mz_qkv in = {.q = *queries, .head_dim = block->head_dim};
     mz_tensor log_sums;
     MZ_TRY(project_keys(s, &in.k, &in.v, normed, block, call));
     MZ_TRY(mz_stream_take(s, n, block->n_heads, "attention sums", &log_sums));
-    return mz_op_self_attention(s, context, &log_sums, &in, call->rows, scale);
+    return mz_op_self_attention(s, context, &log_sums, &in, call->rows, rule);
 }
 
 /* out = W_o attention(rope(W_q normed_out)); `normed` holds all rows. */
@@ -65,7 +65,7 @@ static mz_status attend(mz_stream *s, const mz_tensor *out, const mz_tensor *nor
     const size_t mark = mz_stream_mark(s);
     const int64_t n = normed_out->shape[0];
     const int64_t width = block->n_heads * block->head_dim;
-    const float scale = 1.0f / sqrtf((float)block->head_dim);
+    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)block->head_dim)};
     mz_tensor q;
     mz_tensor rotated;
     mz_tensor context;
@@ -75,9 +75,9 @@ static mz_status attend(mz_stream *s, const mz_tensor *out, const mz_tensor *nor
     MZ_TRY(mz_op_linear(s, &q, normed_out, &block->w_q));
     MZ_TRY(mz_op_rope(s, &rotated, &q, call->rope, out_rows_of(call)));
     if (call->cache != NULL) {
-        MZ_TRY(mz_op_attention(s, &context, &rotated, call->cache, out_rows_of(call), scale));
+        MZ_TRY(mz_op_attention(s, &context, &rotated, call->cache, out_rows_of(call), &rule));
     } else {
-        MZ_TRY(attend_rows(s, &context, &rotated, normed, block, call, scale));
+        MZ_TRY(attend_rows(s, &context, &rotated, normed, block, call, &rule));
     }
     MZ_TRY(mz_op_linear(s, out, &context, &block->w_o));
     mz_stream_release(s, mark);
@@ -151,7 +151,7 @@ mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     if (block->has_experts) {
         MZ_TRY(mix_experts(s, &ffn_out, &ffn_in, block, call));
     } else {
-        MZ_TRY(mz_op_gated_ffn(s, &ffn_out, &ffn_in, &block->ffn));
+        MZ_TRY(mz_op_ffn(s, &ffn_out, &ffn_in, &block->ffn));
     }
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "ffn_out", &ffn_out));
     MZ_TRY(mz_op_add(s, y, &after_attn, &ffn_out, 1));

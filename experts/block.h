@@ -17,7 +17,7 @@ typedef struct mz_block {
     mz_linear w_o;       /* [d_model, n_heads * head_dim] */
     mz_tensor ffn_norm;  /* [d_model] f32 */
     bool has_experts;    /* which of the two follows */
-    mz_gated_ffn ffn;
+    mz_ffn ffn;
     mz_moe moe;
 } mz_block;
 

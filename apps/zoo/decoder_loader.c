@@ -72,7 +72,7 @@ mz_status mz_decoder_create(mz_context *ctx, const mz_decoder_sizes *sizes, mz_d
     return MZ_OK;
 }
 
-static mz_status load_gated_ffn(mz_loader *l, mz_gated_ffn *ffn, const mz_decoder_sizes *c,
+static mz_status load_ffn(mz_loader *l, mz_ffn *ffn, const mz_decoder_sizes *c,
                                 mz_precision precision, const char *prefix) {
     ffn->activation = MZ_ACTIVATION_SILU;
     MZ_TRY(mz_loader_matrix(l, &ffn->w_gate, c->shared_width, c->d_model, precision,
@@ -98,7 +98,7 @@ static mz_status load_moe(mz_loader *l, mz_moe *moe, const mz_decoder_sizes *c,
     MZ_TRY(mz_loader_matrix(l, &moe->shared_gate, 1, c->d_model, MZ_PRECISION_F32,
                             "%s.ffn_layer.shared_expert_gate.weight", layer));
     (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.shared_expert", layer);
-    MZ_TRY(load_gated_ffn(l, &moe->shared, c, precision, prefix));
+    MZ_TRY(load_ffn(l, &moe->shared, c, precision, prefix));
     (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.experts", layer);
     MZ_TRY(mz_loader_bank(l, &moe->w_gate, n, width, c->d_model, precision, prefix,
                           "gate_proj.weight"));
@@ -141,7 +141,7 @@ static mz_status load_block(mz_loader *l, mz_block *b, const mz_decoder_sizes *c
         return load_moe(l, &b->moe, c, precision, layer);
     }
     (void)snprintf(dense, sizeof dense, "%s.ffn_layer", layer);
-    return load_gated_ffn(l, &b->ffn, c, precision, dense);
+    return load_ffn(l, &b->ffn, c, precision, dense);
 }
 
 mz_status mz_decoder_load(mz_loader *l, mz_decoder *decoder, const mz_decoder_sizes *sizes,

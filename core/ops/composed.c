@@ -65,8 +65,8 @@ mz_status mz_composed_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_
     return MZ_OK;
 }
 
-mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const mz_gated_ffn *ffn) {
+mz_status mz_composed_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                const mz_ffn *ffn) {
     const int64_t n = x->shape[0];
     const int64_t d_ff = ffn->w_gate.weight.shape[0];
     const size_t mark = mz_stream_mark(s);
@@ -118,7 +118,7 @@ mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, 
     if (moe->has_shared) {
         MZ_TRY(mz_stream_take(s, n, x->shape[1], "shared expert output", &shared_out));
         MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
-        MZ_TRY(mz_op_gated_ffn(s, &shared_out, x, &moe->shared));
+        MZ_TRY(mz_op_ffn(s, &shared_out, x, &moe->shared));
         MZ_TRY(mz_op_linear(s, &shared_logit, x, &moe->shared_gate));
     }
     const bool shared = moe->has_shared;

@@ -252,12 +252,12 @@ static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_lay
     const mz_mirror_matrix q =
         mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, width, width + 3, seed + 2, 4.0f);
     const mz_mirror_matrix y = mz_mirror_blank(f, rows.n_rows, width, width + 1);
-    const float scale = 1.0f / sqrtf((float)c->head_dim);
+    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)c->head_dim)};
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->reference, host, &k.host, &v.host, &rows));
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->device, device, &k.device, &v.device, &on_device));
-    mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, scale));
+    mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, &rule));
     mz_assert_ok(&f->ctx,
-                 mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, scale));
+                 mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, &rule));
     mz_mirror_compare(f, "attention", &y, BOUND_PRODUCT);
 }
 
@@ -302,7 +302,8 @@ static void attention_refuses_wide_heads(void **state) {
     const mz_mirror_matrix y = mz_mirror_blank(&f, 1, 257, 257);
     const mz_kv_layer cache = {.n_kv_heads = 1, .head_dim = 257};
     const mz_rows rows = {.n_rows = 1};
-    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows, 1.0f),
+    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows,
+                                     &(mz_attention_rule){.scale = 1.0f}),
                      MZ_ERR_UNSUPPORTED);
     assert_string_equal(f.ctx.error.message,
                         "attention: heads of width 257, at most 256 are supported");
@@ -518,12 +519,12 @@ static void moe_layer(void **state) {
     device.router_proj.weight = router.device;
     host.shared_gate.weight = shared_gate.host;
     device.shared_gate.weight = shared_gate.device;
-    host.shared = (mz_gated_ffn){
+    host.shared = (mz_ffn){
         {.weight = gate.host}, {.weight = up.host}, {.weight = down.host}, MZ_ACTIVATION_SILU};
-    device.shared = (mz_gated_ffn){{.weight = gate.device},
-                                   {.weight = up.device},
-                                   {.weight = down.device},
-                                   MZ_ACTIVATION_SILU};
+    device.shared = (mz_ffn){{.weight = gate.device},
+                             {.weight = up.device},
+                             {.weight = down.device},
+                             MZ_ACTIVATION_SILU};
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 10, &host.w_gate, &device.w_gate);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 20, &host.w_up, &device.w_up);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D, D_FF, 30, &host.w_down, &device.w_down);

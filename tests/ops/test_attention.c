@@ -121,8 +121,8 @@ static void query_rows(mz_stream *s, const attention_data *d, int64_t begin, int
     const mz_rows rows = {n, sequence, position};
     const mz_tensor q = mz_tensor_rows(&d->q, begin, n);
     const mz_tensor y = mz_tensor_rows(&d->y, begin, n);
-    const float scale = 1.0f / sqrtf((float)d->cache.head_dim);
-    mz_assert_ok(s->ctx, mz_op_attention(s, &y, &q, &d->cache, &rows, scale));
+    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)d->cache.head_dim)};
+    mz_assert_ok(s->ctx, mz_op_attention(s, &y, &q, &d->cache, &rows, &rule));
 }
 
 static void run_attention(mz_stream *s, const void *arg, float *out) {
@@ -227,7 +227,8 @@ static void test_no_rows(void **state) {
     for (int i = 0; i < streams->n_cpu; i++) {
         mz_stream *s = &streams->cpu[i];
         mz_assert_ok(s->ctx, s->backend->kv_write(s, &cache, &none, &none, &rows));
-        mz_assert_ok(s->ctx, s->backend->attention(s, &none, &none, &cache, &rows, 1.0f));
+        mz_assert_ok(s->ctx, s->backend->attention(s, &none, &none, &cache, &rows,
+                                                   &(mz_attention_rule){.scale = 1.0f}));
     }
 }
 
@@ -296,7 +297,9 @@ static void test_scratch(void **state) {
         const int32_t zero = 0;
         const mz_tensor row = mz_tensor_2d(MZ_DTYPE_F32, 1, 4, data);
         const mz_rows rows = {1, &zero, &zero};
-        assert_int_equal(mz_op_attention(&small, &row, &row, &cache, &rows, 1.0f), MZ_ERR_LIMIT);
+        assert_int_equal(
+            mz_op_attention(&small, &row, &row, &cache, &rows, &(mz_attention_rule){.scale = 1.0f}),
+            MZ_ERR_LIMIT);
         assert_non_null(strstr(small.ctx->error.message, "attention scratch"));
         assert_int_equal(small.arena.used, streams->cpu[i].arena.used);
     }

@@ -24,7 +24,7 @@ typedef struct attention_data {
     mz_tensor fused, d_fused, y, d_y, log_sums;
     mz_rows rows;
     int32_t sequence[MAX_ROWS], position[MAX_ROWS];
-    float scale;
+    mz_attention_rule rule;
 } attention_data;
 
 static int64_t q_width(const attention_case *c) {
@@ -65,7 +65,7 @@ static void make_data(mz_stream *s, const attention_case *c, attention_data *a) 
     const int64_t n = n_rows(c);
     assert_true(n <= MAX_ROWS);
     *a = (attention_data){.rows = {n, a->sequence, a->position},
-                          .scale = 1.0f / sqrtf((float)c->head_dim)};
+                          .rule = {.scale = 1.0f / sqrtf((float)c->head_dim)}};
     int64_t row = 0;
     for (int i = 0; i < c->n_sequences; i++) {
         for (int p = 0; p < c->lengths[i]; p++) {
@@ -102,13 +102,13 @@ static float *copy_out(const mz_tensor *t, uint64_t seed, float magnitude, float
 }
 
 static void forward(mz_stream *s, attention_data *a) {
-    mz_assert_ok(s->ctx, mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+    mz_assert_ok(s->ctx, mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
 }
 
 static void backward(mz_stream *s, attention_data *a) {
     const size_t used = s->arena.used;
     mz_assert_ok(s->ctx, s->backend->training->self_attention_backward(
-                             s, &a->d, &a->d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+                             s, &a->d, &a->d_y, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
     assert_int_equal(s->arena.used, used);
 }
 
@@ -248,7 +248,7 @@ static void test_agrees_with_cache(void **state) {
     mz_tensor expected;
     mz_assert_ok(s->ctx, mz_stream_take(s, a.rows.n_rows, q_width(&c), "expected", &expected));
     mz_assert_ok(s->ctx, mz_op_kv_write(s, &cache, &a.in.k, &a.in.v, &a.rows));
-    mz_assert_ok(s->ctx, mz_op_attention(s, &expected, &a.in.q, &cache, &a.rows, a.scale));
+    mz_assert_ok(s->ctx, mz_op_attention(s, &expected, &a.in.q, &cache, &a.rows, &a.rule));
     forward(s, &a);
     for (int64_t t = 0; t < a.rows.n_rows; t++) {
         mz_assert_close("self attention and attention", mz_tensor_f32(&a.y, t),
@@ -274,7 +274,7 @@ static double exact_score(const exact_case *e, int64_t t, int64_t j, int64_t h) 
     for (int64_t i = 0; i < c->head_dim; i++) {
         sum += q[i] * k[i];
     }
-    return sum * (double)e->data->scale;
+    return sum * (double)e->data->rule.scale;
 }
 
 /* Sum over rows and heads of <d_y, y>. */
@@ -394,7 +394,7 @@ static void test_sequences_are_apart(void **state) {
 
 static void expect_error(mz_stream *s, const attention_data *a, mz_status status,
                          const char *message) {
-    assert_int_equal(mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, a->scale),
+    assert_int_equal(mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule),
                      status);
     if (strstr(s->ctx->error.message, message) == NULL) {
         fail_msg("\"%s\" does not contain \"%s\"", s->ctx->error.message, message);
@@ -470,7 +470,7 @@ static void test_scratch(void **state) {
         expect_error(&s, &a, MZ_ERR_LIMIT, "self attention");
         assert_int_equal(s.arena.used, used);
         assert_int_equal(s.backend->training->self_attention_backward(
-                             &s, &a.d, &a.d_y, &a.y, &a.log_sums, &a.in, &a.rows, a.scale),
+                             &s, &a.d, &a.d_y, &a.y, &a.log_sums, &a.in, &a.rows, &a.rule),
                          MZ_ERR_LIMIT);
         assert_int_equal(s.arena.used, used);
     }

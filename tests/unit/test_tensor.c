@@ -162,8 +162,8 @@ static void table_of_types(void **state) {
         {MZ_DTYPE_BF16, "bf16", 2, true}, {MZ_DTYPE_I32, "i32", 4, false},
         {MZ_DTYPE_I64, "i64", 8, false},  {MZ_DTYPE_U8, "u8", 1, false},
     };
-    assert_int_equal(sizeof expected / sizeof expected[0], MZ_DTYPE_COUNT);
-    for (size_t i = 0; i < MZ_DTYPE_COUNT; i++) {
+    assert_int_equal(sizeof expected / sizeof expected[0], MZ_DTYPE_Q8_0); /* plain types */
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         const mz_dtype_info *info = mz_dtype_get(expected[i].dtype);
         assert_string_equal(info->name, expected[i].name);
         assert_int_equal(info->block_len, 1);

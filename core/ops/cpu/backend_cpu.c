@@ -59,7 +59,7 @@ static const mz_backend cpu = {
     .dispatch = mz_cpu_dispatch,
     .grouped_linear = mz_cpu_grouped_linear,
     .combine = mz_cpu_combine,
-    .gated_ffn = mz_cpu_gated_ffn,
+    .ffn = mz_cpu_ffn,
     .moe = mz_cpu_moe,
     .training = &training,
 };

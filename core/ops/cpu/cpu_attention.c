@@ -131,7 +131,8 @@ static void attention_task(void *arg, int64_t begin, int64_t end, int thread) {
 }
 
 mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale) {
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule) {
     const int n_threads = mz_pool_n_threads(s->ctx->pool);
     const int64_t group = q->shape[1] / cache->head_dim / cache->n_kv_heads;
     /* Not an activation: given back even where the stream keeps those. */
@@ -147,7 +148,7 @@ mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                                  .cache = cache,
                                  .rows = rows,
                                  .group = group,
-                                 .scale = scale,
+                                 .scale = rule->scale,
                                  .scratch = scratch,
                                  .scratch_stride = mz_attention_scratch_floats(cache->head_dim)};
     mz_pool_run(s->ctx->pool, arg.n_chunks * cache->n_kv_heads, 1, attention_task, &arg);

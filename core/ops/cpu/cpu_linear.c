@@ -55,7 +55,7 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
     return mz_products_run(s, &set, 1);
 }
 
-static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn) {
+static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     return (mz_product_set){
         .gate = matrix_of_linear(&ffn->w_gate),
         .up = matrix_of_linear(&ffn->w_up),
@@ -67,8 +67,8 @@ static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_g
     };
 }
 
-mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_gated_ffn *ffn) {
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                           const mz_ffn *ffn) {
     const mz_product_set set = ffn_set(y, x, ffn);
     return mz_products_run(s, &set, 1);
 }
@@ -158,7 +158,7 @@ size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *
         return mz_products_scratch(s, &product, 1);
     case MZ_OP_GROUPED_LINEAR:
         return mz_products_scratch(s, &grouped, 1);
-    case MZ_OP_GATED_FFN:
+    case MZ_OP_FFN:
         return mz_products_scratch(s, &ffn, 1);
     case MZ_OP_MOE:
         return moe_scratch(s, size);

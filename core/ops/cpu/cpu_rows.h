@@ -48,7 +48,8 @@ mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tenso
  * mz_cpu_attention_scratch bytes from the stream's arena and gives them back. Errors: LIMIT when
  * they do not fit. */
 mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule);
 
 /* Bytes that mz_cpu_attention takes from the arena: independent of the number of rows and of their
  * positions. */

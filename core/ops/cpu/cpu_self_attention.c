@@ -80,13 +80,14 @@ static mz_status run(mz_stream *s, mz_op_id op, self_attention_task_arg *arg, co
 }
 
 mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale) {
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule) {
     self_attention_task_arg arg = {
         .job = {.y = y,
                 .log_sums = log_sums,
                 .in = in,
                 .group = in->q.shape[1] / in->k.shape[1],
-                .scale = scale},
+                .scale = rule->scale},
         .kernel = mz_row_kernels_for(s->ctx->isa)->self_attention,
         .n_heads = in->q.shape[1] / in->head_dim,
     };
@@ -95,7 +96,8 @@ mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tenso
 
 mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale) {
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule) {
     self_attention_task_arg arg = {
         .job = {.y = y,
                 .log_sums = log_sums,
@@ -103,7 +105,7 @@ mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz
                 .d = d,
                 .d_y = d_y,
                 .group = in->q.shape[1] / in->k.shape[1],
-                .scale = scale},
+                .scale = rule->scale},
         .kernel = mz_row_kernels_for(s->ctx->isa)->self_attention_backward,
         .n_heads = in->k.shape[1] / in->head_dim,
     };

@@ -24,12 +24,14 @@ extern "C" {
 
 /* Threads share out tiles of queries, head by head. */
 mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale);
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule);
 
 /* Threads share out pairs of a sequence and a kv head, so that each gradient is written by one. */
 mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale);
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule);
 
 /* Bytes that either op (MZ_OP_SELF_ATTENTION or MZ_OP_SELF_ATTENTION_BACKWARD) takes from the arena
  * at most. Linear in n_rows (24 bytes each), the number of threads and head_dim. */

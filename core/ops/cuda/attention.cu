@@ -167,7 +167,8 @@ static __global__ void __launch_bounds__(N_WARPS *MZ_CUDA_WARP)
 }
 
 mz_status mz_cuda_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                            const mz_kv_layer *cache, const mz_rows *rows, float scale) {
+                            const mz_kv_layer *cache, const mz_rows *rows,
+                            const mz_attention_rule *rule) {
     const int64_t n_heads = mz_tensor_n_cols(q) / cache->head_dim;
     if (rows->n_rows == 0 || n_heads == 0) {
         return MZ_OK;
@@ -183,7 +184,7 @@ mz_status mz_cuda_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q
     shape.n_heads = n_heads;
     shape.ld_y = y->ld;
     shape.ld_q = q->ld;
-    shape.scale = scale;
+    shape.scale = rule->scale;
     cudaLaunchConfig_t config;
     MZ_TRY(mz_cuda_grid(s, "attention", mz_cuda_ceil_div(n_items, N_WARPS), 1,
                         N_WARPS * MZ_CUDA_WARP, &config));

@@ -126,7 +126,8 @@ static const mz_backend cuda_backend = {
     /* dispatch */ mz_cuda_dispatch,
     /* grouped_linear */ mz_cuda_grouped_linear,
     /* combine */ mz_cuda_combine,
-    /* gated_ffn */ NULL,
+    /* linears */ NULL,
+    /* ffn */ NULL,
     /* moe */ NULL,
     /* training */ NULL,
 };

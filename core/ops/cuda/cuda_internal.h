@@ -41,7 +41,8 @@ mz_status mz_cuda_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor 
 mz_status mz_cuda_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                            const mz_tensor *v, const mz_rows *rows);
 mz_status mz_cuda_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                            const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                            const mz_kv_layer *cache, const mz_rows *rows,
+                            const mz_attention_rule *rule);
 
 /* moe.cu */
 mz_status mz_cuda_route(mz_stream *s, const mz_router *router, const mz_routing *routing);

@@ -38,7 +38,8 @@ static double score(const mz_kv_layer *cache, const float *q, int32_t sequence, 
 }
 
 mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale) {
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule) {
     (void)s;
     const int64_t d = cache->head_dim;
     const int64_t n_heads = q->shape[1] / d;
@@ -49,16 +50,16 @@ mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
             double max = -INFINITY;
             double total = 0;
             for (int64_t j = 0; j <= rows->position[t]; j++) {
-                max = fmax(max, score(cache, query, rows->sequence[t], kv_head, j, scale));
+                max = fmax(max, score(cache, query, rows->sequence[t], kv_head, j, rule->scale));
             }
             for (int64_t j = 0; j <= rows->position[t]; j++) {
-                total += exp(score(cache, query, rows->sequence[t], kv_head, j, scale) - max);
+                total += exp(score(cache, query, rows->sequence[t], kv_head, j, rule->scale) - max);
             }
             for (int64_t i = 0; i < d; i++) {
                 double sum = 0;
                 for (int64_t j = 0; j <= rows->position[t]; j++) {
                     const double p =
-                        exp(score(cache, query, rows->sequence[t], kv_head, j, scale) - max) /
+                        exp(score(cache, query, rows->sequence[t], kv_head, j, rule->scale) - max) /
                         total;
                     const float *v = cache->v + page_of(cache, rows->sequence[t], j) +
                                      (kv_head * MZ_KV_PAGE + j % MZ_KV_PAGE) * d;

@@ -28,12 +28,15 @@ mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *
 mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
 mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule);
 mz_status mz_ref_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale);
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule);
 mz_status mz_ref_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale);
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule);
 mz_status mz_ref_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 mz_status mz_ref_dispatch(mz_stream *s, const mz_routing *routing);
 mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,

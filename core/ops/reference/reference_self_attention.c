@@ -34,7 +34,8 @@ static double score(const mz_qkv *in, int64_t t, int64_t j, int64_t h, float sca
 }
 
 mz_status mz_ref_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale) {
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule) {
     (void)s;
     const int64_t d = in->head_dim;
     for (int64_t t = 0; t < rows->n_rows; t++) {
@@ -44,10 +45,10 @@ mz_status mz_ref_self_attention(mz_stream *s, const mz_tensor *y, const mz_tenso
             double total = 0;
             double out[MZ_MAX_HEAD_DIM] = {0};
             for (int64_t j = begin; j <= t; j++) {
-                max = fmax(max, score(in, t, j, h, scale));
+                max = fmax(max, score(in, t, j, h, rule->scale));
             }
             for (int64_t j = begin; j <= t && max > -INFINITY; j++) {
-                const double p = exp(score(in, t, j, h, scale) - max);
+                const double p = exp(score(in, t, j, h, rule->scale) - max);
                 const float *v = head(&in->v, j, h / group_of(in), d);
                 total += p;
                 for (int64_t i = 0; i < d; i++) {
@@ -134,9 +135,11 @@ static void key_value_gradient(const gradient_inputs *g, const mz_qkv *d_in, int
 
 mz_status mz_ref_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale) {
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule) {
     (void)s;
-    const gradient_inputs g = {.d_y = d_y, .y = y, .log_sums = log_sums, .in = in, .scale = scale};
+    const gradient_inputs g = {
+        .d_y = d_y, .y = y, .log_sums = log_sums, .in = in, .scale = rule->scale};
     for (int64_t t = 0; t < rows->n_rows; t++) {
         const int64_t begin = first_row(rows, t);
         int64_t end = t + 1;
