@@ -67,8 +67,7 @@ static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_f
     };
 }
 
-mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_ffn *ffn) {
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const mz_product_set set = ffn_set(y, x, ffn);
     return mz_products_run(s, &set, 1);
 }

@@ -33,8 +33,7 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
                                 const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
 /* The hidden activations of a few rows at a time never leave the second-level cache. */
-mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_ffn *ffn);
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
 
 /* Routed and shared experts are shared out among the threads together. Routing, dispatch and
  * combination are the stream's backend's own, so that the result equals the composed one bit by
