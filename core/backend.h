@@ -33,9 +33,8 @@ typedef struct mz_op_size {
 typedef struct mz_training_ops {
     mz_status (*linear_backward)(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
-                                   const mz_tensor *d_y, const mz_tensor *x,
-                                   const mz_tensor *weight, float eps);
+    mz_status (*norm_backward)(mz_stream *s, const mz_norm_gradient *d, const mz_tensor *d_y,
+                               const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
@@ -45,7 +44,7 @@ typedef struct mz_training_ops {
                                            const mz_tensor *up, mz_activation activation);
     mz_status (*accumulate)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
     mz_status (*gather_rows_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
-                                      const int32_t *rows);
+                                      const int32_t *rows, float scale);
     mz_status (*self_attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                 const mz_qkv *in, const mz_rows *rows,
                                 const mz_attention_rule *rule);
@@ -97,8 +96,7 @@ struct mz_backend {
 
     /* primitive ops, all required */
     mz_status (*linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_tensor *weight, float eps);
+    mz_status (*norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                       const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax)(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
@@ -107,7 +105,7 @@ struct mz_backend {
     mz_status (*add)(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                      float scale);
     mz_status (*gather_rows)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const int32_t *rows);
+                             const int32_t *rows, float scale);
     mz_status (*kv_write)(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
     mz_status (*attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *q,

@@ -39,9 +39,9 @@ typedef struct mz_gguf mz_gguf;
 
 /* Errors: IO; FORMAT (not a GGUF file; version 1; big-endian; counts and lengths that the file
  * cannot hold; keys or names that are there twice; values of unknown types; tensors that leave the
- * file, overlap or are misaligned); UNSUPPORTED (tensor types that no mz_dtype is for, naming tensor
- * and type); LIMIT (arrays nested more than once); NOMEM. Messages name the file and what was
- * wrong. */
+ * file, overlap or are misaligned); UNSUPPORTED (tensor types that no mz_dtype is for, naming
+ * tensor and type); LIMIT (arrays nested more than once); NOMEM. Messages name the file and what
+ * was wrong. */
 mz_status mz_gguf_open(mz_context *ctx, const char *path, mz_gguf **out);
 void mz_gguf_close(mz_context *ctx, mz_gguf *gguf); /* accepts NULL */
 

@@ -97,34 +97,54 @@ mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, con
     return s->tape != NULL ? mz_record_linear(s, y, x, w) : MZ_OK;
 }
 
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                         const mz_tensor *weight, float eps) {
+/* A vector of a norm: one for the row, or one for each of its groups. */
+static mz_status check_norm_vector(mz_stream *s, const char *what, const mz_tensor *t,
+                                   int64_t width, int64_t group) {
+    const bool fits = t->n_dims == 1 && t->dtype == MZ_DTYPE_F32 &&
+                      (t->shape[0] == width || (group > 0 && t->shape[0] == group));
+    return t->n_dims == 0 || fits ? MZ_OK : shape_error(s, "norm", what, t, width, 1);
+}
+
+mz_status mz_op_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm) {
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = x->shape[1]};
-    MZ_TRY(check(s, "rms_norm", "x", x, size.n_rows, size.d_in));
-    MZ_TRY(check(s, "rms_norm", "y", y, size.n_rows, size.d_in));
-    if (weight->n_dims != 1 || weight->shape[0] != size.d_in || weight->dtype != MZ_DTYPE_F32) {
-        return shape_error(s, "rms_norm", "weight", weight, size.d_in, 1);
+    MZ_TRY(check(s, "norm", "x", x, size.n_rows, size.d_in));
+    MZ_TRY(check(s, "norm", "y", y, size.n_rows, size.d_in));
+    MZ_TRY(check_norm_vector(s, "weight", &norm->weight, size.d_in, norm->group));
+    MZ_TRY(check_norm_vector(s, "bias", &norm->bias, size.d_in, norm->group));
+    if (norm->group < 0 || (norm->group > 0 && size.d_in % norm->group != 0)) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "norm: width %lld is no multiple of the group %lld", (long long)size.d_in,
+                       (long long)norm->group);
     }
     mz_status status;
-    if (only_measured(s, MZ_OP_RMS_NORM, &size, &status)) {
+    if (only_measured(s, MZ_OP_NORM, &size, &status)) {
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->rms_norm(s, y, x, weight, eps);
-    MZ_TRY(charge(s, MZ_OP_RMS_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
-    return s->tape != NULL ? mz_record_rms_norm(s, y, x, weight, eps) : MZ_OK;
+    status = s->backend->norm(s, y, x, norm);
+    MZ_TRY(charge(s, MZ_OP_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_norm(s, y, x, norm) : MZ_OK;
+}
+
+int64_t mz_rope_head_dim(const mz_rope_table *table) {
+    return table->head_dim > 0 ? table->head_dim : 2 * table->half_dim;
 }
 
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                      const mz_rope_table *table, const mz_rows *rows) {
-    const mz_op_size size = {
-        .n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = 2 * table->half_dim};
+    const int64_t head_dim = mz_rope_head_dim(table);
+    const mz_op_size size = {.n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = head_dim};
     MZ_TRY(check(s, "rope", "x", x, size.n_rows, size.d_in));
     MZ_TRY(check(s, "rope", "y", y, size.n_rows, size.d_in));
-    if (table->half_dim < 1 || size.d_in % (2 * table->half_dim) != 0) {
+    if (table->half_dim < 1 || head_dim < 1 || size.d_in % head_dim != 0) {
         return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
                        "rope: width %lld is no multiple of head_dim %lld", (long long)size.d_in,
-                       (long long)(2 * table->half_dim));
+                       (long long)head_dim);
+    }
+    if (table->first < 0 || table->first + 2 * table->half_dim > head_dim) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "rope: elements %lld to %lld of a head of %lld", (long long)table->first,
+                       (long long)(table->first + 2 * table->half_dim), (long long)head_dim);
     }
     mz_status status;
     if (only_measured(s, MZ_OP_ROPE, &size, &status)) {
@@ -155,7 +175,9 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = y->shape[1]};
     MZ_TRY(check(s, "gated_activation", "y", y, size.n_rows, size.d_in));
     MZ_TRY(check(s, "gated_activation", "gate", gate, size.n_rows, size.d_in));
-    MZ_TRY(check(s, "gated_activation", "up", up, size.n_rows, size.d_in));
+    if (up != NULL) {
+        MZ_TRY(check(s, "gated_activation", "up", up, size.n_rows, size.d_in));
+    }
     mz_status status;
     if (only_measured(s, MZ_OP_GATED_ACTIVATION, &size, &status)) {
         return status;
@@ -183,19 +205,33 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
     return s->tape != NULL ? mz_record_add(s, y, a, b, scale) : MZ_OK;
 }
 
+/* A matrix of a type that holds weights. */
+static mz_status check_table(mz_stream *s, const mz_tensor *x) {
+    const mz_dtype_info *type = mz_dtype_get(x->dtype);
+    if (x->n_dims != 2 || x->ld < x->shape[1]) {
+        return shape_error(s, "gather_rows", "x", x, x->shape[0], x->shape[1]);
+    }
+    if (!type->is_float || type->to_f32 == NULL || x->shape[1] % type->block_len != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                       "gather_rows: x has rows of %lld %s, which cannot be read",
+                       (long long)x->shape[1], type->name);
+    }
+    return MZ_OK;
+}
+
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                            const int32_t *rows) {
+                            const int32_t *rows, float scale) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = x->shape[1]};
-    MZ_TRY(check(s, "gather_rows", "x", x, x->shape[0], size.d_in));
+    MZ_TRY(check_table(s, x));
     MZ_TRY(check(s, "gather_rows", "y", y, size.n_rows, size.d_in));
     mz_status status;
     if (only_measured(s, MZ_OP_GATHER_ROWS, &size, &status)) {
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->gather_rows(s, y, x, rows);
+    status = s->backend->gather_rows(s, y, x, rows, scale);
     MZ_TRY(charge(s, MZ_OP_GATHER_ROWS, start, 0, status));
-    return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows) : MZ_OK;
+    return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows, scale) : MZ_OK;
 }
 
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
@@ -459,6 +495,11 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
                            : MZ_OK;
 }
 
+/* Whether a backend's own feed-forward, gated with SiLU, computes it. */
+static bool ffn_is_plain(const mz_ffn *ffn) {
+    return ffn->w_gate.weight.n_dims != 0 && ffn->activation == MZ_ACTIVATION_SILU;
+}
+
 static bool ffn_has_deltas(const mz_ffn *ffn) {
     return ffn->w_gate.deltas != NULL || ffn->w_up.deltas != NULL || ffn->w_down.deltas != NULL;
 }
@@ -497,14 +538,16 @@ mz_status mz_op_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz
 
 mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const int64_t d = x->shape[1];
-    const int64_t d_ff = ffn->w_gate.weight.shape[0];
+    const int64_t d_ff = ffn->w_up.weight.shape[0];
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = d, .d_out = d, .d_ff = d_ff};
     MZ_TRY(check(s, "ffn", "x", x, size.n_rows, d));
     MZ_TRY(check(s, "ffn", "y", y, size.n_rows, d));
-    MZ_TRY(check_linear(s, "ffn", &ffn->w_gate, d_ff, d));
+    if (ffn->w_gate.weight.n_dims != 0) {
+        MZ_TRY(check_linear(s, "ffn", &ffn->w_gate, d_ff, d));
+    }
     MZ_TRY(check_linear(s, "ffn", &ffn->w_up, d_ff, d));
     MZ_TRY(check_linear(s, "ffn", &ffn->w_down, d, d_ff));
-    if (s->backend->ffn == NULL || s->tape != NULL || ffn_has_deltas(ffn)) {
+    if (s->backend->ffn == NULL || s->tape != NULL || !ffn_is_plain(ffn) || ffn_has_deltas(ffn)) {
         return mz_composed_ffn(s, y, x, ffn);
     }
     mz_status status;
@@ -581,8 +624,8 @@ static bool moe_is_common(const mz_moe *moe, bool same_width) {
                             !moe->router.by_modality;
     const bool gated = moe->w_gate.n_experts > 0 && moe->w_gate.bias == NULL &&
                        moe->w_up.bias == NULL && moe->w_down.bias == NULL &&
-                       (!moe->has_shared || moe->shared.w_gate.weight.n_dims > 0);
-    return one_router && gated && same_width && moe->lora == NULL &&
+                       (!moe->has_shared || ffn_is_plain(&moe->shared));
+    return moe->activation == MZ_ACTIVATION_SILU && one_router && gated && same_width && moe->lora == NULL &&
            plain->n_constant + plain->n_copy + plain->n_zero == 0 &&
            (moe->input_scale == 0 || moe->input_scale == 1);
 }
@@ -597,7 +640,7 @@ mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
     mz_op_size size = routing_size(routing, x->shape[1]);
     size.d_out = size.d_in;
     size.d_ff = moe->w_gate.d_out;
-    size.d_ff_shared = moe->has_shared ? moe->shared.w_gate.weight.shape[0] : 0;
+    size.d_ff_shared = moe->has_shared ? moe->shared.w_up.weight.shape[0] : 0;
     mz_status status;
     if (only_measured(s, MZ_OP_MOE, &size, &status)) {
         return status;

@@ -304,16 +304,16 @@ typedef struct mz_rope_table {
  *   y  [n_tokens, d_out] */
 mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 
-/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).
- *   x, y    [n_tokens, width]
- *   weight  [width] f32 */
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                         const mz_tensor *weight, float eps);
+/* Per row, or per group of a row, with w = weight + norm->offset:
+ *   RMS    y = w x / sqrt(mean(x^2) + eps) + bias (Zhang and Sennrich 2019)
+ *   LAYER  y = w (x - mean(x)) / sqrt(variance(x) + eps) + bias (Ba et al. 2016)
+ *   x, y   [n_tokens, width]; width a multiple of norm->group */
+mz_status mz_op_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 
-/* Rotates each head of each row by its position: with h = head_dim / 2,
- * y_i = x_i cos - x_{i+h} sin and y_{i+h} = x_{i+h} cos + x_i sin.
- *   x, y  [n_rows, n_heads * head_dim]; y may be x
- * That positions lie inside the table is the caller's duty: they may be in device memory. */
+/* Rotates each head of each row by its position. With a and b the two elements of a pair i,
+ * half_dim pairs a head from element table->first on: y_a = x_a cos_i - x_b sin_i, y_b = x_b cos_i
+ * + x_a sin_i. The rest of a head is copied. x, y  [n_rows, n_heads * head_dim]; y may be x That
+ * positions lie inside the table is the caller's duty: they may be in device memory. */
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                      const mz_rope_table *table, const mz_rows *rows);
 
@@ -321,7 +321,7 @@ mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
  *   x, y  [n_tokens, width] */
 mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
-/* y = act(gate) * up, all [n_tokens, width]. */
+/* y = act(gate) * up, all [n_tokens, width]; up NULL: y = act(gate). */
 mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                  const mz_tensor *up, mz_activation activation);
 
@@ -329,11 +329,12 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                     float scale);
 
-/* y[i] = x[rows[i]].
- *   rows  [n] i32, backend memory
+/* y[i] = scale * x[rows[i]]; with scale 1 the bits of x.
+ *   x     [any, width] of any type that holds weights: an embedding
+ *   rows  [n] i32, backend memory; NULL: 0 to n - 1, a copy
  *   y     [n, width] */
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                            const int32_t *rows);
+                            const int32_t *rows, float scale);
 
 /* Writes keys and values of the rows into their pages.
  *   k, v  [n_rows, n_kv_heads * head_dim] */
@@ -449,6 +450,9 @@ mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
                     const mz_routing *routing, mz_moe_probe *probe);
 
 /* ---- Helpers for callers ---- */
+
+/* Width of the heads that a table turns. */
+int64_t mz_rope_head_dim(const mz_rope_table *table);
 
 /* Takes an f32 [n_rows, n_cols] tensor from the arena (data NULL in measure mode). */
 mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what,

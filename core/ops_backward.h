@@ -12,14 +12,16 @@
  *   linear             d_x += d_y W;  d_w.weight += d_y^T x;  d_w.bias += sum of rows of d_y.
  *                      With MZ_PRECISION_BF16 the factors of both products are rounded to bf16, the
  *                      sums are f32. W may be f32, f16 or bf16; its gradient is f32
- *   rms_norm           with r = 1 / sqrt(mean(x^2) + eps) and g = d_y * weight:
- *                      d_x += r g - x r^3 mean(g x);  d_weight += sum of rows of d_y x r
- *   rope               d_x += d_y rotated by the negative angle
+ *   norm               per group, with z the normalised x, r what it was scaled by and g = d_y
+ *                      (weight + offset): d.x += r (g - z mean(g z)), for LAYER also - r mean(g);
+ *                      d.weight += sum of d_y z, d.bias += sum of d_y, over rows, and over the
+ *                      groups that share them
+ *   rope               d_x += d_y rotated by the negative angle; what was copied as it is
  *   softmax            d_x += y (d_y - sum(d_y y)) per row
- *   gated_activation   y = silu(gate) up: d.up += d_y silu(gate);
- *                      d.gate += d_y up s (1 + gate (1 - s)), s = sigmoid(gate)
+ *   gated_activation   y = act(gate) up: d.up += d_y act(gate); d.gate += d_y up act'(gate), where
+ *                      act' of RELU is 0 at 0; without up: d.gate += d_y act'(gate)
  *   accumulate         d_x += scale d_y (the backward of add)
- *   gather_rows        d_x[rows[i]] += d_y[i], ascending i
+ *   gather_rows        d_x[rows[i]] += scale d_y[i], ascending i
  *   self_attention     with P the probabilities (from log_sums), D = sum(d_y y) per row and head:
  *                      d.v += P^T d_y;  dS = P (d_y v^T - D);  d.q += scale dS k;
  *                      d.k += scale dS^T q (Dao et al. 2022, algorithm 4); nothing of size
@@ -69,8 +71,13 @@ typedef struct mz_plain_gradient {
     const mz_tensor *w_mix; /* [n_constant] of [2, d_model] */
 } mz_plain_gradient;
 
+typedef struct mz_norm_gradient {
+    mz_tensor x;            /* [n_rows, width] */
+    mz_tensor weight, bias; /* as those of the norm */
+} mz_norm_gradient;
+
 typedef struct mz_gated_gradient {
-    mz_tensor gate, up; /* [n_rows, width] */
+    mz_tensor gate, up; /* [n_rows, width]; up absent without it */
 } mz_gated_gradient;
 
 typedef struct mz_combine_gradient {

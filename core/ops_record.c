@@ -78,35 +78,36 @@ mz_status mz_record_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     return record(s, MZ_OP_LINEAR, linear_backward, &args, sizeof args, y, inputs, 3);
 }
 
-/* ---- rms_norm ---- */
+/* ---- norm ---- */
 
-typedef struct rms_norm_args {
-    mz_tensor y, x, weight;
-    float eps;
-} rms_norm_args;
+typedef struct norm_args {
+    mz_tensor y, x;
+    mz_norm norm;
+} norm_args;
 
-static mz_status rms_norm_backward(mz_stream *s, const void *args) {
-    const rms_norm_args *a = args;
+static mz_status norm_backward(mz_stream *s, const void *args) {
+    const norm_args *a = args;
     const mz_training_ops *ops = s->backend->training;
     const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
-    if (ops->rms_norm_backward == NULL) {
-        return lacks(s, MZ_OP_RMS_NORM_BACKWARD);
+    if (ops->norm_backward == NULL) {
+        return lacks(s, MZ_OP_NORM_BACKWARD);
     }
     if (!present(&d_y)) {
         return MZ_OK;
     }
-    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
-    const mz_tensor d_weight = mz_tape_gradient(s, &a->weight);
+    const mz_norm_gradient d = {.x = mz_tape_gradient(s, &a->x),
+                                .weight = mz_tape_gradient(s, &a->norm.weight),
+                                .bias = mz_tape_gradient(s, &a->norm.bias)};
     const double start = begin(s);
-    return end(s, MZ_OP_RMS_NORM_BACKWARD, start, 8.0 * (double)mz_tensor_n_elements(&a->x),
-               ops->rms_norm_backward(s, &d_x, &d_weight, &d_y, &a->x, &a->weight, a->eps));
+    return end(s, MZ_OP_NORM_BACKWARD, start, 8.0 * (double)mz_tensor_n_elements(&a->x),
+               ops->norm_backward(s, &d, &d_y, &a->x, &a->norm));
 }
 
-mz_status mz_record_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const mz_tensor *weight, float eps) {
-    const rms_norm_args args = {.y = *y, .x = *x, .weight = *weight, .eps = eps};
-    const mz_tensor *inputs[] = {x, weight};
-    return record(s, MZ_OP_RMS_NORM, rms_norm_backward, &args, sizeof args, y, inputs, 2);
+mz_status mz_record_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                         const mz_norm *norm) {
+    const norm_args args = {.y = *y, .x = *x, .norm = *norm};
+    const mz_tensor *inputs[] = {x, &norm->weight, &norm->bias};
+    return record(s, MZ_OP_NORM, norm_backward, &args, sizeof args, y, inputs, 3);
 }
 
 /* ---- rope ---- */
@@ -188,12 +189,16 @@ static mz_status gated_activation_backward(mz_stream *s, const void *args) {
     const double start = begin(s);
     return end(s, MZ_OP_GATED_ACTIVATION_BACKWARD, start,
                10.0 * (double)mz_tensor_n_elements(&a->y),
-               ops->gated_activation_backward(s, &d, &d_y, &a->gate, &a->up, a->activation));
+               ops->gated_activation_backward(s, &d, &d_y, &a->gate,
+                                              present(&a->up) ? &a->up : NULL, a->activation));
 }
 
 mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                      const mz_tensor *up, mz_activation activation) {
-    const gated_args args = {.y = *y, .gate = *gate, .up = *up, .activation = activation};
+    gated_args args = {.y = *y, .gate = *gate, .activation = activation};
+    if (up != NULL) {
+        args.up = *up;
+    }
     const mz_tensor *inputs[] = {gate, up};
     return record(s, MZ_OP_GATED_ACTIVATION, gated_activation_backward, &args, sizeof args, y,
                   inputs, 2);
@@ -237,6 +242,7 @@ mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, co
 typedef struct gather_args {
     mz_tensor y, x;
     const int32_t *rows;
+    float scale;
 } gather_args;
 
 static mz_status gather_rows_backward(mz_stream *s, const void *args) {
@@ -252,12 +258,12 @@ static mz_status gather_rows_backward(mz_stream *s, const void *args) {
     const mz_tensor d_x = mz_tape_gradient(s, &a->x);
     const double start = begin(s);
     return end(s, MZ_OP_GATHER_ROWS_BACKWARD, start, (double)mz_tensor_n_elements(&a->y),
-               ops->gather_rows_backward(s, &d_x, &d_y, a->rows));
+               ops->gather_rows_backward(s, &d_x, &d_y, a->rows, a->scale));
 }
 
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const int32_t *rows) {
-    const gather_args args = {.y = *y, .x = *x, .rows = rows};
+                                const int32_t *rows, float scale) {
+    const gather_args args = {.y = *y, .x = *x, .rows = rows, .scale = scale};
     return record(s, MZ_OP_GATHER_ROWS, gather_rows_backward, &args, sizeof args, y, &x, 1);
 }
 

@@ -4,7 +4,7 @@
 
 static const char *const names[MZ_OP_COUNT] = {
     "linear",
-    "rms_norm",
+    "norm",
     "rope",
     "softmax",
     "gated_activation",
@@ -22,7 +22,7 @@ static const char *const names[MZ_OP_COUNT] = {
     "moe",
     "self_attention",
     "linear_backward",
-    "rms_norm_backward",
+    "norm_backward",
     "rope_backward",
     "softmax_backward",
     "gated_activation_backward",

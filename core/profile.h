@@ -10,7 +10,7 @@ extern "C" {
 
 typedef enum mz_op_id {
     MZ_OP_LINEAR = 0,
-    MZ_OP_RMS_NORM,
+    MZ_OP_NORM,
     MZ_OP_ROPE,
     MZ_OP_SOFTMAX,
     MZ_OP_GATED_ACTIVATION,
@@ -28,7 +28,7 @@ typedef enum mz_op_id {
     MZ_OP_MOE,
     MZ_OP_SELF_ATTENTION,
     MZ_OP_LINEAR_BACKWARD,
-    MZ_OP_RMS_NORM_BACKWARD,
+    MZ_OP_NORM_BACKWARD,
     MZ_OP_ROPE_BACKWARD,
     MZ_OP_SOFTMAX_BACKWARD,
     MZ_OP_GATED_ACTIVATION_BACKWARD,

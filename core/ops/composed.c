@@ -65,20 +65,25 @@ mz_status mz_composed_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_
     return MZ_OK;
 }
 
-mz_status mz_composed_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const mz_ffn *ffn) {
+mz_status mz_composed_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const int64_t n = x->shape[0];
-    const int64_t d_ff = ffn->w_gate.weight.shape[0];
+    const int64_t d_ff = ffn->w_up.weight.shape[0];
+    const bool gated = ffn->w_gate.weight.n_dims != 0;
     const size_t mark = mz_stream_mark(s);
     mz_tensor gate;
     mz_tensor up;
     mz_tensor hidden;
-    MZ_TRY(mz_stream_take(s, n, d_ff, "ffn gate", &gate));
     MZ_TRY(mz_stream_take(s, n, d_ff, "ffn up", &up));
     MZ_TRY(mz_stream_take(s, n, d_ff, "ffn hidden", &hidden));
-    MZ_TRY(mz_op_linear(s, &gate, x, &ffn->w_gate));
-    MZ_TRY(mz_op_linear(s, &up, x, &ffn->w_up));
-    MZ_TRY(mz_op_gated_activation(s, &hidden, &gate, &up, ffn->activation));
+    if (gated) {
+        MZ_TRY(mz_stream_take(s, n, d_ff, "ffn gate", &gate));
+        MZ_TRY(mz_op_linears(s, 2, (const mz_tensor *const[]){&gate, &up}, x,
+                             (const mz_linear *const[]){&ffn->w_gate, &ffn->w_up}));
+    } else {
+        MZ_TRY(mz_op_linear(s, &up, x, &ffn->w_up));
+    }
+    MZ_TRY(mz_op_gated_activation(s, &hidden, gated ? &gate : &up, gated ? &up : NULL,
+                                  ffn->activation));
     MZ_TRY(mz_op_linear(s, y, &hidden, &ffn->w_down));
     mz_stream_release(s, mark);
     return MZ_OK;

@@ -4,7 +4,7 @@
 
 static const mz_training_ops training = {
     .linear_backward = mz_ref_linear_backward,
-    .rms_norm_backward = mz_ref_rms_norm_backward,
+    .norm_backward = mz_ref_norm_backward,
     .rope_backward = mz_ref_rope_backward,
     .softmax_backward = mz_ref_softmax_backward,
     .gated_activation_backward = mz_ref_gated_activation_backward,
@@ -31,7 +31,7 @@ static const mz_backend reference = {
     .download = mz_host_copy,
     .synchronize = mz_host_synchronize,
     .linear = mz_ref_linear,
-    .rms_norm = mz_ref_rms_norm,
+    .norm = mz_ref_norm,
     .rope = mz_ref_rope,
     .softmax = mz_ref_softmax,
     .gated_activation = mz_ref_gated_activation,
