@@ -1,7 +1,8 @@
 /* Tokenizers: from text to token ids and back, as the published implementations do it.
  *
  * Kinds: SentencePiece models (tokenizer.model; BPE and unigram, by the SentencePiece library),
- * byte-level BPE (tokenizer.json, or vocab.json with merges.txt; splitting by PCRE2), tiktoken files
+ * byte-level BPE (tokenizer.json, or vocab.json with merges.txt; splitting by PCRE2), tiktoken
+ * files
  * (*.tiktoken), and what a GGUF file's metadata holds (kinds "llama" and "gpt2"). */
 #ifndef MZ_LLM_TOKENIZER_H
 #define MZ_LLM_TOKENIZER_H
@@ -81,9 +82,9 @@ typedef struct mz_encode_options {
                            what the published code does between two stretches) */
 } mz_encode_options;
 
-/* Appends the ids of `text` (any bytes; invalid UTF-8 is taken as the published implementation takes
- * it after U+FFFD was put in its place) to *list. `options` NULL: all off. Errors: NOMEM, LIMIT
- * (text over 1 GiB). */
+/* Appends the ids of `text` (any bytes; invalid UTF-8 is taken as the published implementation
+ * takes it after U+FFFD was put in its place) to *list. `options` NULL: all off. Errors: NOMEM,
+ * LIMIT (text over 1 GiB). */
 mz_status mz_tokenizer_encode(mz_context *ctx, const mz_tokenizer *tokenizer, const char *text,
                               size_t n_bytes, const mz_encode_options *options,
                               mz_token_list *list);
