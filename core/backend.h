@@ -55,13 +55,19 @@ typedef struct mz_training_ops {
     mz_status (*route_backward)(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_tensor *d_gate_weights, const mz_router *router,
                                 const mz_routing *routing);
-    mz_status (*grouped_linear_backward)(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather);
+    mz_status (*grouped_linear_backward)(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather);
     mz_status (*combine_backward)(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
+    mz_status (*mask_logits_backward)(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+    mz_status (*plain_experts_backward)(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
 } mz_training_ops;
 
 /* A constant table. Implementations hold only the maths: the wrappers in core/ops.c have checked
@@ -119,6 +125,12 @@ struct mz_backend {
     mz_status (*ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
     mz_status (*moe)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
+
+    /* needed by some kinds of routers and experts only; NULL: those are UNSUPPORTED */
+    mz_status (*mask_logits)(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+    mz_status (*plain_experts)(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
 
     const mz_training_ops *training; /* NULL: cannot train */
 };

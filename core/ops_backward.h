@@ -26,17 +26,26 @@
  *                      d.v += P^T d_y;  dS = P (d_y v^T - D);  d.q += scale dS k;
  *                      d.k += scale dS^T q (Dao et al. 2022, algorithm 4); nothing of size
  *                      n_rows^2 is stored
- *   route              softmax-topk: with p the softmax of the logits and g_e the gradient of the
- *                      weight of expert e (0 where not chosen): d_logits += p (g - sum(g p)).
- *                      d_gate_weights [n_tokens, top_k]
+ *   route              with w the weights, g their gradients [n_tokens, top_k] and s the scores of
+ *                      the chosen: ds = scale (g - sum(g w) / scale) / sum(s) where renormalised,
+ *                      else scale g; 0 for slots not used, zero experts and unit weights. Softmax:
+ *                      d_logits += p (ds - sum(ds p)), with ds 0 where not chosen; sigmoid:
+ *                      d_logits += ds s (1 - s)
  *   grouped_linear     for each sorted row i of expert e, r the row of x it read:
  *                      d_x[r] += d_y[i] W_e, for one r in ascending order of slots;
- *                      d_w[e] += d_y[i]^T x[r]. d_w is [n_experts] dense [d_out, d_in] matrices,
- *                      or NULL; an expert without rows is left as it is
+ *                      d_w[e] += d_y[i]^T x[r]. d_w.weight is [n_experts] dense [d_out, d_in]
+ *                      matrices; an expert without rows is left as it is. d_w.bias[e] += sum of
+ *                      its rows of d_y
  *   combine            d.expert_out[slot_row[j]] += gate_weights[j] d_y[t], j = t top_k + k;
  *                      d.gate_weights[j] += <d_y[t], expert_out[slot_row[j]]>;
  *                      with s = sigmoid(shared_logit): d.shared_out += s d_y;
- *                      d.shared_logit += <d_y, shared_out> s (1 - s) */
+ *                      d.shared_logit += <d_y, shared_out> s (1 - s); without logit s = 1. Slots
+ *                      not used are passed over
+ *   mask_logits        d_in[modality of t][t] += the range's part of d_logits[t]
+ *   plain_experts      of a sorted row i of token t, g = d_expert_out[i]: copy d_x[t] += g;
+ *                      constant, with a = softmax(w_mix x) and q = (<g, x>, <g, value>):
+ *                      d_value += a_1 g; z = a (q - sum(a q)); d_w_mix[j] += z_j x;
+ *                      d_x[t] += a_0 g + z_0 w_mix[0] + z_1 w_mix[1] */
 #ifndef MZ_CORE_OPS_BACKWARD_H
 #define MZ_CORE_OPS_BACKWARD_H
 
@@ -55,6 +64,17 @@ typedef struct mz_norm_gradient {
     mz_tensor x;            /* [n_rows, width] */
     mz_tensor weight, bias; /* as those of the norm */
 } mz_norm_gradient;
+
+typedef struct mz_bank_gradient {
+    float *const *weight; /* [n_experts] of dense [d_out, d_in]; NULL: not wanted */
+    float *const *bias;   /* [n_experts] of [d_out]; NULL: not wanted */
+} mz_bank_gradient;
+
+typedef struct mz_plain_gradient {
+    mz_tensor x;            /* [n_tokens, d_model] */
+    const mz_tensor *value; /* [n_constant] of [d_model] */
+    const mz_tensor *w_mix; /* [n_constant] of [2, d_model] */
+} mz_plain_gradient;
 
 typedef struct mz_gated_gradient {
     mz_tensor gate, up; /* [n_rows, width]; up absent without it */

@@ -25,6 +25,10 @@ mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_te
  * rows of its sequence up to itself. Reads the rows, so they must be in host memory. */
 double mz_self_attention_flops(const mz_rows *rows, int64_t width);
 mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
+mz_status mz_record_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                                const mz_router *router, const mz_rows *rows);
+mz_status mz_record_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                                  const mz_plain_experts *plain, const mz_routing *routing);
 mz_status mz_record_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                    const mz_linear_bank *bank, const mz_routing *routing,
                                    bool gather);

@@ -12,9 +12,11 @@ static const char *const names[MZ_OP_COUNT] = {
     "gather_rows",
     "kv_write",
     "attention",
+    "mask_logits",
     "route",
     "dispatch",
     "grouped_linear",
+    "plain_experts",
     "combine",
     "ffn",
     "moe",
@@ -27,8 +29,10 @@ static const char *const names[MZ_OP_COUNT] = {
     "accumulate",
     "gather_rows_backward",
     "self_attention_backward",
+    "mask_logits_backward",
     "route_backward",
     "grouped_linear_backward",
+    "plain_experts_backward",
     "combine_backward",
 };
 

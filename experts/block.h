@@ -72,6 +72,8 @@ typedef struct mz_block_call {
     const int32_t *out_index;   /* which rows of x those are, ascending */
     const mz_routing *routing;  /* taken by the caller, who wants to look at it; NULL: none. For
                                    all rows: out_rows is NULL then */
+    mz_tensor previous_logits;  /* [n_rows, n_experts] router logits of the mixture layer before,
+                                   which its caller took with `routing`; absent: none */
     const mz_trace *trace;      /* NULL: none */
 } mz_block_call;
 

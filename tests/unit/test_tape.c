@@ -152,7 +152,7 @@ static mz_tensor take_ones(fixture *f, int64_t n_rows) {
 /* A router or the gate of a shared expert is trained although all experts are frozen. */
 static void gates_are_trained_without_experts(void **state) {
     enum { N = 3, N_EXPERTS = 4, TOP_K = 2 };
-    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K};
+    const mz_router router = {.n_experts = N_EXPERTS, .top_k = TOP_K};
     (void)state;
     for (int shared = 0; shared < 2; shared++) {
         fixture f;

@@ -32,6 +32,8 @@ static const mz_training_ops training = {
     .route_backward = mz_cpu_route_backward,
     .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = mz_cpu_combine_backward,
+    .mask_logits_backward = mz_cpu_mask_logits_backward,
+    .plain_experts_backward = mz_cpu_plain_experts_backward,
 };
 
 static const mz_backend cpu = {
@@ -61,6 +63,8 @@ static const mz_backend cpu = {
     .combine = mz_cpu_combine,
     .ffn = mz_cpu_ffn,
     .moe = mz_cpu_moe,
+    .mask_logits = mz_cpu_mask_logits,
+    .plain_experts = mz_cpu_plain_experts,
     .training = &training,
 };
 

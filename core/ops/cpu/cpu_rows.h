@@ -66,6 +66,13 @@ mz_status mz_cpu_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expe
                          const mz_routing *routing, const mz_tensor *shared_out,
                          const mz_tensor *shared_logit);
 
+/* Of some kinds of routers and experts; see core/ops/routing_rules.h and core/ops/plain_experts.h.
+ */
+mz_status mz_cpu_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+mz_status mz_cpu_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
+
 #ifdef __cplusplus
 }
 #endif

@@ -51,6 +51,13 @@ mz_status mz_cpu_combine_backward(mz_stream *s, const mz_combine_gradient *d, co
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
 
+mz_status mz_cpu_mask_logits_backward(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+mz_status mz_cpu_plain_experts_backward(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
+
 #ifdef __cplusplus
 }
 #endif

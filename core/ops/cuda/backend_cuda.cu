@@ -129,6 +129,8 @@ static const mz_backend cuda_backend = {
     /* linears */ NULL,
     /* ffn */ NULL,
     /* moe */ NULL,
+    /* mask_logits */ NULL,
+    /* plain_experts */ NULL,
     /* training */ NULL,
 };
 

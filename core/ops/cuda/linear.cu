@@ -171,6 +171,10 @@ mz_status mz_cuda_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
 mz_status mz_cuda_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                  const mz_linear_bank *bank, const mz_routing *routing,
                                  bool gather) {
+    if (bank->bias != NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "cuda: grouped_linear: no kernel for experts with biases");
+    }
     const size_t n_slots = (size_t)mz_tensor_n_rows(y);
     if (n_slots == 0 || bank->d_out == 0) {
         return MZ_OK;

@@ -15,6 +15,8 @@ static const mz_training_ops training = {
     .route_backward = mz_ref_route_backward,
     .grouped_linear_backward = mz_ref_grouped_linear_backward,
     .combine_backward = mz_ref_combine_backward,
+    .mask_logits_backward = mz_ref_mask_logits_backward,
+    .plain_experts_backward = mz_ref_plain_experts_backward,
 };
 
 static const mz_backend reference = {
@@ -41,6 +43,8 @@ static const mz_backend reference = {
     .dispatch = mz_ref_dispatch,
     .grouped_linear = mz_ref_grouped_linear,
     .combine = mz_ref_combine,
+    .mask_logits = mz_ref_mask_logits,
+    .plain_experts = mz_ref_plain_experts,
     .training = &training,
 };
 

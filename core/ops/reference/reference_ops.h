@@ -48,10 +48,10 @@ mz_status mz_ref_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expe
 
 mz_status mz_ref_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
-mz_status mz_ref_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather);
+mz_status mz_ref_grouped_linear_backward(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather);
 
 /* The mean of a group of n values that a norm takes away (0 for RMS), and the factor after it. */
 void mz_ref_norm_statistics(const float *x, int64_t n, const mz_norm *norm, double *mean,
@@ -81,5 +81,19 @@ mz_status mz_ref_route_backward(mz_stream *s, const mz_tensor *d_logits,
 mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
+
+/* Of some kinds of routers and experts; see core/ops/routing_rules.h and core/ops/plain_experts.h.
+ */
+mz_status mz_ref_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+mz_status mz_ref_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
+
+mz_status mz_ref_mask_logits_backward(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+mz_status mz_ref_plain_experts_backward(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
 
 #endif
