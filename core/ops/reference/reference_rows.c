@@ -108,6 +108,9 @@ double mz_ref_activate(double x, mz_activation activation, double *slope) {
         *slope = p + 2.0 * c * x * (1.0 + 3.0 * 0.044715 * x * x) * (p * q);
         return x * p;
     }
+    case MZ_ACTIVATION_TANH:
+        *slope = 1.0 - tanh(x) * tanh(x);
+        return tanh(x);
     case MZ_ACTIVATION_RELU:
         *slope = x > 0 ? 1.0 : 0.0;
         return x > 0 ? x : 0.0;
