@@ -5,7 +5,7 @@
 
 #include "core/profile.h"
 
-enum { MAX_END_TOKENS = 32 };
+enum { MAX_END_TOKENS = 32, N_SINKS = 4 };
 
 struct mz_answer_stream {
     mz_context *ctx;
@@ -20,6 +20,7 @@ struct mz_answer_stream {
     int n_end_tokens;
     mz_stop_strings stops;
     mz_token_list held; /* what the session holds */
+    int64_t n_prompt;   /* of the answer under way */
 };
 
 const char *mz_stopped_name(mz_stopped stopped) {
@@ -33,7 +34,11 @@ static mz_status open_parts(mz_answer_stream *s) {
     void *logits = NULL;
     MZ_TRY(mz_language_model_tokenizer(s->ctx, s->model, &s->tokenizer));
     MZ_TRY(mz_lm_session_create(s->ctx, s->model, &s->options.session, &s->session));
-    MZ_TRY(mz_sampler_create(s->ctx, &s->options.sampling, s->info->vocab_size, &s->sampler));
+    /* Rows of the embedding beyond the tokenizer's ids are padding: nothing could be written. */
+    const int64_t n_ids = mz_tokenizer_size(s->tokenizer);
+    MZ_TRY(mz_sampler_create(s->ctx, &s->options.sampling,
+                             n_ids < s->info->vocab_size ? n_ids : s->info->vocab_size,
+                             &s->sampler));
     MZ_TRY(mz_calloc(s->ctx, (size_t)s->info->vocab_size, sizeof(float), "logits", &logits));
     s->logits = logits;
     for (int i = 0; i < s->info->n_end_tokens; i++) {
@@ -152,6 +157,7 @@ static mz_status prefill(mz_answer_stream *s, const int32_t *ids, int64_t n,
     mz_lm_session_truncate(s->session, 0, reused);
     s->held.n = reused;
     MZ_TRY(append(s, ids + reused, n - reused));
+    s->n_prompt = n;
     result->n_prompt = n;
     result->n_reused = reused;
     result->prefill_s = mz_now_s() - start;
@@ -160,7 +166,9 @@ static mz_status prefill(mz_answer_stream *s, const int32_t *ids, int64_t n,
 
 /* Forgets the older half of what may be forgotten. */
 static mz_status shift(mz_answer_stream *s) {
-    const int64_t kept = s->options.n_kept < s->held.n / 2 ? s->options.n_kept : 0;
+    const int64_t kept = s->n_prompt <= s->held.n / 2 ? s->n_prompt
+                         : s->held.n > 2 * N_SINKS    ? N_SINKS
+                                                      : 0;
     const int64_t n = (s->held.n - kept + 1) / 2;
     MZ_TRY(mz_lm_session_shift(s->session, 0, kept, n));
     memmove(s->held.ids + kept, s->held.ids + kept + n,

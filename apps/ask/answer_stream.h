@@ -28,8 +28,9 @@ const char *mz_stopped_name(mz_stopped stopped);
 typedef struct mz_answer_options {
     mz_sampling sampling;
     int64_t max_tokens; /* of an answer; at least 1 */
-    bool context_shift; /* a full context forgets the older half of what is not kept */
-    int64_t n_kept;     /* tokens at the front that a shift never forgets */
+    bool context_shift; /* a full context forgets the older half of what follows its prompt; of a
+                           prompt longer than half of it all but the first tokens, which much
+                           attention rests on (Xiao et al. 2024) */
     mz_lm_session_options session;
 } mz_answer_options;
 
