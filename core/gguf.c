@@ -263,9 +263,11 @@ static mz_status read_keys(mz_gguf *g, cursor *c, uint64_t n) {
         mz_gguf_entry *e = &g->entries[i];
         MZ_TRY(take_name(c, "key", &e->key));
         g->n_entries++;
+        e->raw = c->data + c->at;
         if (read_value(c, e) != MZ_OK) {
             return mz_fail_prefix(&g->ctx->error, "key %s", e->key);
         }
+        e->n_raw_bytes = (size_t)(c->data + c->at - e->raw);
     }
     return sort_keys(g);
 }

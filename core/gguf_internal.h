@@ -27,7 +27,9 @@ typedef struct mz_gguf_entry {
     mz_gguf_type element_type; /* of an array; otherwise `type` */
     int64_t n;                 /* elements of an array; otherwise 1 */
     const uint8_t *data;       /* the value; of a text its length; of an array the first element */
-    const uint8_t **texts;     /* [n] of an array of texts: their lengths; owned; or NULL */
+    const uint8_t *raw;        /* all that stands behind the key: type and value */
+    size_t n_raw_bytes;
+    const uint8_t **texts; /* [n] of an array of texts: their lengths; owned; or NULL */
 } mz_gguf_entry;
 
 struct mz_gguf {
@@ -54,6 +56,9 @@ size_t mz_gguf_type_bytes(uint32_t type);
  * a type that has one; `name` (may be NULL) as the format writes it, "Q4_K". */
 bool mz_gguf_dtype(uint32_t number, mz_dtype *out);
 bool mz_gguf_dtype_number(mz_dtype dtype, uint32_t *number, const char **name);
+
+/* The key's entry, or NULL. */
+const mz_gguf_entry *mz_gguf_find_entry(const mz_gguf *gguf, const char *key);
 
 /* Reads a file in memory: its metadata into *g, all-zero but for `ctx`, which must be released with
  * mz_gguf_clear also on failure; its tensors are appended to `list`. Errors as mz_gguf_open. */

@@ -14,7 +14,7 @@ static int key_against_entry(const void *key, const void *entry) {
     return strcmp(key, (*e)->key);
 }
 
-static const mz_gguf_entry *find(const mz_gguf *gguf, const char *key) {
+const mz_gguf_entry *mz_gguf_find_entry(const mz_gguf *gguf, const char *key) {
     if (gguf->n_entries == 0) {
         return NULL;
     }
@@ -37,7 +37,7 @@ const char *mz_gguf_key(const mz_gguf *gguf, int64_t i) {
 
 bool mz_gguf_has(const mz_gguf *gguf, const char *key, mz_gguf_type *type,
                  mz_gguf_type *element_type, int64_t *n) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     if (e == NULL) {
         return false;
     }
@@ -122,7 +122,7 @@ static mz_status other_type(const mz_gguf *gguf, mz_error *err, const mz_gguf_en
 
 mz_status mz_gguf_int(const mz_gguf *gguf, mz_error *err, const char *key, int64_t min, int64_t max,
                       int64_t *out) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     if (e == NULL) {
         return MZ_OK;
     }
@@ -141,7 +141,7 @@ mz_status mz_gguf_int(const mz_gguf *gguf, mz_error *err, const char *key, int64
 }
 
 mz_status mz_gguf_number(const mz_gguf *gguf, mz_error *err, const char *key, double *out) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     if (e == NULL) {
         return MZ_OK;
     }
@@ -153,7 +153,7 @@ mz_status mz_gguf_number(const mz_gguf *gguf, mz_error *err, const char *key, do
 }
 
 mz_status mz_gguf_bool(const mz_gguf *gguf, mz_error *err, const char *key, bool *out) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     if (e == NULL) {
         return MZ_OK;
     }
@@ -166,7 +166,7 @@ mz_status mz_gguf_bool(const mz_gguf *gguf, mz_error *err, const char *key, bool
 
 mz_status mz_gguf_text(const mz_gguf *gguf, mz_error *err, const char *key, const char **out,
                        size_t *n_bytes) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     if (e == NULL) {
         return MZ_OK;
     }
@@ -182,15 +182,15 @@ static const uint8_t *element(const mz_gguf_entry *e, int64_t i) {
 }
 
 int64_t mz_gguf_array_int(const mz_gguf *gguf, const char *key, int64_t i) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     return int_at(e->element_type, element(e, i));
 }
 
 double mz_gguf_array_number(const mz_gguf *gguf, const char *key, int64_t i) {
-    const mz_gguf_entry *e = find(gguf, key);
+    const mz_gguf_entry *e = mz_gguf_find_entry(gguf, key);
     return number_at(e->element_type, element(e, i));
 }
 
 const char *mz_gguf_array_text(const mz_gguf *gguf, const char *key, int64_t i, size_t *n_bytes) {
-    return text_at(find(gguf, key)->texts[i], n_bytes);
+    return text_at(mz_gguf_find_entry(gguf, key)->texts[i], n_bytes);
 }
