@@ -114,7 +114,7 @@ static const mz_backend cuda_backend = {
     /* synchronize */ cuda_synchronize,
     /* scratch_bytes */ NULL,
     /* linear */ mz_cuda_linear,
-    /* rms_norm */ mz_cuda_rms_norm,
+    /* norm */ mz_cuda_norm,
     /* rope */ mz_cuda_rope,
     /* softmax */ mz_cuda_softmax,
     /* gated_activation */ mz_cuda_gated_activation,
@@ -126,8 +126,11 @@ static const mz_backend cuda_backend = {
     /* dispatch */ mz_cuda_dispatch,
     /* grouped_linear */ mz_cuda_grouped_linear,
     /* combine */ mz_cuda_combine,
-    /* gated_ffn */ NULL,
+    /* linears */ NULL,
+    /* ffn */ NULL,
     /* moe */ NULL,
+    /* mask_logits */ NULL,
+    /* plain_experts */ NULL,
     /* training */ NULL,
 };
 
