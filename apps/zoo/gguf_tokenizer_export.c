@@ -6,9 +6,11 @@
 #include "apps/zoo/gguf_tokenizer_internal.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "llm/sentencepiece_model.h"
 
-enum { MAX_MODEL_BYTES = 64 << 20, MAX_TOKENS = 1 << 24 };
+enum { MAX_MODEL_BYTES = 64 << 20 };
 
+/* The splitting expressions of the families' tokenizer.json files. */
 #define WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
@@ -88,7 +90,8 @@ static mz_status write_tokens(const vocabulary *v, mz_gguf_meta *meta, const cha
         const size_t n_space = strlen(spaces);
         bool changed = false;
         for (size_t k = 0;
-             t->type == MZ_PIECE_USER && n_space > 0 && k < t->n_bytes && n < sizeof text; n++) {
+             t->type == MZ_PIECE_USER_DEFINED && n_space > 0 && k < t->n_bytes && n < sizeof text;
+             n++) {
             const bool space =
                 t->n_bytes - k >= n_space && memcmp(t->text + k, spaces, n_space) == 0;
             text[n] = space ? ' ' : t->text[k];
@@ -160,9 +163,9 @@ static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_
 
 static mz_status open_vocabulary(mz_context *ctx, int64_t vocab_size, vocabulary *v) {
     void *memory = NULL;
-    if (vocab_size < 1 || vocab_size > MAX_TOKENS) {
+    if (vocab_size < 1 || vocab_size > MZ_VOCABULARY_MAX) {
         return mz_fail(&ctx->error, MZ_ERR_LIMIT, "embedding of %lld rows, expected 1 to %d",
-                       (long long)vocab_size, MAX_TOKENS);
+                       (long long)vocab_size, MZ_VOCABULARY_MAX);
     }
     MZ_TRY(mz_calloc(ctx, (size_t)vocab_size, sizeof(token), "vocabulary", &memory));
     *v = (vocabulary){.ctx = ctx, .tokens = memory, .n = vocab_size};
@@ -244,7 +247,7 @@ static mz_status read_json_tokens(const json_t *document, const char *path, voca
         set_token(v, json_integer_value(id),
                   &(token){.text = content,
                            .n_bytes = strlen(content),
-                           .type = special ? MZ_PIECE_CONTROL : MZ_PIECE_USER});
+                           .type = special ? MZ_PIECE_CONTROL : MZ_PIECE_USER_DEFINED});
     }
     return MZ_OK;
 }
@@ -298,130 +301,7 @@ static mz_status export_json(vocabulary *v, const json_t *document, const char *
     return write_specials(v, dir, puts_token_in_front(document), meta);
 }
 
-/* ---- tokenizer.model, a protocol buffer ---- */
-
-/* Bytes of a message that are still to be read. */
-typedef struct reader {
-    const uint8_t *p, *end;
-} reader;
-
-/* One field: a number, or bytes. */
-typedef struct field {
-    uint64_t tag; /* its number */
-    uint64_t value;
-    const uint8_t *data;
-    size_t n_bytes;
-} field;
-
-static bool read_varint(reader *r, uint64_t *out) {
-    *out = 0;
-    for (int shift = 0; shift < 64 && r->p < r->end; shift += 7) {
-        const uint8_t byte = *r->p++;
-        *out |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* False at a field that is broken; *done at the end. */
-static bool read_field(reader *r, field *f, bool *done) {
-    uint64_t key = 0;
-    *done = r->p == r->end;
-    if (*done) {
-        return true;
-    }
-    if (!read_varint(r, &key)) {
-        return false;
-    }
-    *f = (field){.tag = key >> 3};
-    uint64_t n = 0;
-    switch (key & 7) {
-    case 0:
-        return read_varint(r, &f->value);
-    case 1:
-        n = 8;
-        break;
-    case 2:
-        if (!read_varint(r, &n)) {
-            return false;
-        }
-        break;
-    case 5:
-        n = 4;
-        break;
-    default:
-        return false;
-    }
-    if (n > (uint64_t)(r->end - r->p)) {
-        return false;
-    }
-    f->data = r->p;
-    f->n_bytes = (size_t)n;
-    r->p += n;
-    return true;
-}
-
-/* What of a SentencePiece model is needed. */
-typedef struct spm {
-    vocabulary *v;
-    int64_t n_pieces;
-    uint64_t model_type; /* 1 unigram, 2 BPE */
-    bool dummy_prefix;
-} spm;
-
-static bool read_piece(spm *m, const field *message) {
-    reader r = {message->data, message->data + message->n_bytes};
-    token t = {.text = "", .type = MZ_PIECE_NORMAL};
-    field f;
-    bool done = false;
-    while (read_field(&r, &f, &done) && !done) {
-        if (f.tag == MZ_PROTO_PIECE_TEXT && f.data != NULL) {
-            t.text = (const char *)f.data;
-            t.n_bytes = f.n_bytes;
-        } else if (f.tag == MZ_PROTO_PIECE_SCORE && f.n_bytes == sizeof t.score) {
-            memcpy(&t.score, f.data, sizeof t.score);
-        } else if (f.tag == MZ_PROTO_PIECE_TYPE) {
-            t.type = f.value >= 1 && f.value <= 6 ? (int32_t)f.value : MZ_PIECE_NORMAL;
-        }
-    }
-    set_token(m->v, m->n_pieces++, &t);
-    return done;
-}
-
-/* The value of one numeric field of a message, or `fallback`; false where the message is broken. */
-static bool read_number(const field *message, uint64_t tag, uint64_t *out) {
-    reader r = {message->data, message->data + message->n_bytes};
-    field f;
-    bool done = false;
-    while (read_field(&r, &f, &done) && !done) {
-        if (f.tag == tag && f.data == NULL) {
-            *out = f.value;
-        }
-    }
-    return done;
-}
-
-static bool read_model(spm *m, const uint8_t *data, size_t n) {
-    reader r = {data, data + n};
-    field f;
-    bool done = false;
-    uint64_t prefix = 1;
-    bool valid = true;
-    m->model_type = 1; /* the format's default */
-    while (valid && read_field(&r, &f, &done) && !done) {
-        if (f.tag == MZ_PROTO_PIECES && f.data != NULL) {
-            valid = read_piece(m, &f);
-        } else if (f.tag == MZ_PROTO_TRAINER && f.data != NULL) {
-            valid = read_number(&f, MZ_PROTO_MODEL_TYPE, &m->model_type);
-        } else if (f.tag == MZ_PROTO_NORMALIZER && f.data != NULL) {
-            valid = read_number(&f, MZ_PROTO_DUMMY_PREFIX, &prefix);
-        }
-    }
-    m->dummy_prefix = prefix != 0;
-    return valid && done;
-}
+/* ---- tokenizer.model ---- */
 
 /* Tokens that were added behind the model's own. */
 static void add_tokens(vocabulary *v, const json_t *settings, int64_t n_pieces) {
@@ -436,50 +316,63 @@ static void add_tokens(vocabulary *v, const json_t *settings, int64_t n_pieces) 
             set_token(v, id,
                       &(token){.text = content,
                                .n_bytes = strlen(content),
-                               .type = special ? MZ_PIECE_CONTROL : MZ_PIECE_USER});
+                               .type = special ? MZ_PIECE_CONTROL : MZ_PIECE_USER_DEFINED});
         }
     }
 }
 
-static mz_status write_spm(spm *m, const char *dir, mz_gguf_meta *meta, char *note,
-                           size_t note_bytes) {
-    vocabulary *v = m->v;
-    if (m->model_type != 2) {
-        (void)snprintf(note, note_bytes, "tokenizer.model is no BPE model");
-        return MZ_OK;
-    }
-    if (v->overflow) {
-        (void)snprintf(note, note_bytes, "the tokenizer has ids beyond the embedding's %lld rows",
-                       (long long)v->n);
-        return MZ_OK;
-    }
+static mz_status write_spm(vocabulary *v, bool space_prefix, const char *dir, mz_gguf_meta *meta) {
     MZ_TRY(mz_gguf_meta_text(meta, "tokenizer.ggml.model", "llama", 5));
     MZ_TRY(mz_gguf_meta_text(meta, "tokenizer.ggml.pre", "default", 7));
-    MZ_TRY(write_tokens(v, meta, "\xe2\x96\x81"));
+    MZ_TRY(write_tokens(v, meta, MZ_SPACE));
     MZ_TRY(mz_gguf_meta_array(meta, "tokenizer.ggml.scores", MZ_GGUF_F32, v->n));
     for (int64_t i = 0; i < v->n; i++) {
         MZ_TRY(mz_gguf_meta_add_f32(meta, v->tokens[i].text != NULL ? v->tokens[i].score : -1e4f));
     }
-    MZ_TRY(mz_gguf_meta_bool(meta, "tokenizer.ggml.add_space_prefix", m->dummy_prefix));
+    MZ_TRY(mz_gguf_meta_bool(meta, "tokenizer.ggml.add_space_prefix", space_prefix));
     return write_specials(v, dir, true, meta);
+}
+
+/* The model's pieces and what tokenizer_config.json adds to them. */
+static mz_status write_pieces(vocabulary *v, const mz_vocabulary *pieces, bool space_prefix,
+                              const char *dir, mz_gguf_meta *meta, char *note, size_t note_bytes) {
+    json_t *settings = NULL;
+    MZ_TRY(load_optional(v->ctx, dir, "tokenizer_config.json", &settings));
+    for (int64_t i = 0; i < pieces->n; i++) {
+        size_t n = 0;
+        const char *text = mz_vocabulary_text(pieces, (int32_t)i, &n);
+        set_token(v, i,
+                  &(token){.text = text,
+                           .n_bytes = n,
+                           .score = pieces->pieces[i].score,
+                           .type = pieces->pieces[i].type});
+    }
+    add_tokens(v, settings, pieces->n);
+    mz_status status = MZ_OK;
+    if (v->overflow) {
+        (void)snprintf(note, note_bytes, "the tokenizer has ids beyond the embedding's %lld rows",
+                       (long long)v->n);
+    } else {
+        status = write_spm(v, space_prefix, dir, meta);
+    }
+    json_decref(settings);
+    return status;
 }
 
 static mz_status export_spm(vocabulary *v, const char *path, const char *dir, mz_gguf_meta *meta,
                             char *note, size_t note_bytes) {
     char *data = NULL;
     size_t n = 0;
-    json_t *settings = NULL;
-    spm m = {.v = v};
+    mz_vocabulary pieces = {0};
+    mz_sentencepiece_info info = {0};
     MZ_TRY(mz_file_read(v->ctx, path, MAX_MODEL_BYTES, &data, &n));
-    mz_status status = load_optional(v->ctx, dir, "tokenizer_config.json", &settings);
-    if (status == MZ_OK && !read_model(&m, (const uint8_t *)data, n)) {
-        status = mz_fail(&v->ctx->error, MZ_ERR_FORMAT, "%s: is no SentencePiece model", path);
+    mz_status status = mz_sentencepiece_read(v->ctx, data, n, path, &pieces, &info);
+    if (status == MZ_OK && info.model_type != 2) {
+        (void)snprintf(note, note_bytes, "tokenizer.model is no BPE model");
+    } else if (status == MZ_OK) {
+        status = write_pieces(v, &pieces, info.add_dummy_prefix, dir, meta, note, note_bytes);
     }
-    if (status == MZ_OK) {
-        add_tokens(v, settings, m.n_pieces);
-        status = write_spm(&m, dir, meta, note, note_bytes);
-    }
-    json_decref(settings);
+    mz_vocabulary_free(v->ctx, &pieces);
     mz_free(v->ctx, data);
     return status;
 }

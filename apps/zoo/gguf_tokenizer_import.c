@@ -181,11 +181,11 @@ static mz_status fill_vocabulary(const source *s, json_t *words, json_t *added) 
         if (type == MZ_PIECE_NORMAL || type == MZ_PIECE_BYTE) {
             (void)json_object_set_new(words, json_string_value(text), json_integer(i));
         } else {
-            (void)json_array_append_new(added, json_pack("{s:I, s:O, s:b, s:b, s:b, s:b, s:b}",
-                                                         "id", (json_int_t)i, "content", text,
-                                                         "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                                         "normalized", type == MZ_PIECE_USER,
-                                                         "special", type != MZ_PIECE_USER));
+            (void)json_array_append_new(
+                added,
+                json_pack("{s:I, s:O, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i, "content",
+                          text, "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized",
+                          type == MZ_PIECE_USER_DEFINED, "special", type != MZ_PIECE_USER_DEFINED));
         }
         json_decref(text);
     }
@@ -282,11 +282,11 @@ static mz_status put_piece_text(const source *s, proto *piece, int64_t i, int32_
     const char *text = mz_gguf_array_text(s->gguf, tokens_key, i, &n);
     proto spelt = {.ctx = s->ctx};
     mz_status status = MZ_OK;
-    if (type != MZ_PIECE_USER) {
+    if (type != MZ_PIECE_USER_DEFINED) {
         return put_bytes(piece, MZ_PROTO_PIECE_TEXT, text, n);
     }
     for (size_t k = 0; k < n && status == MZ_OK; k++) {
-        status = text[k] == ' ' ? put(&spelt, "\xe2\x96\x81", 3) : put(&spelt, text + k, 1);
+        status = text[k] == ' ' ? put(&spelt, MZ_SPACE, 3) : put(&spelt, text + k, 1);
     }
     if (status == MZ_OK) {
         status = put_bytes(piece, MZ_PROTO_PIECE_TEXT, spelt.bytes, spelt.n);

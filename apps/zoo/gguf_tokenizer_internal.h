@@ -3,23 +3,16 @@
 #define MZ_APPS_ZOO_GGUF_TOKENIZER_INTERNAL_H
 
 #include <stdbool.h>
-#include <stddef.h>
+
+#include "llm/vocabulary.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Token types, the same numbers in GGUF files and in SentencePiece models. */
-enum {
-    MZ_PIECE_NORMAL = 1,
-    MZ_PIECE_UNKNOWN = 2,
-    MZ_PIECE_CONTROL = 3,
-    MZ_PIECE_USER = 4,
-    MZ_PIECE_UNUSED = 5,
-    MZ_PIECE_BYTE = 6,
-};
+#define MZ_SPACE "\xe2\x96\x81" /* U+2581, SentencePiece's space */
 
-/* Fields of SentencePiece's ModelProto that are read or written. */
+/* Fields of SentencePiece's ModelProto that are written. */
 enum {
     MZ_PROTO_PIECES = 1,
     MZ_PROTO_TRAINER = 2,
