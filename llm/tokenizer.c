@@ -41,6 +41,7 @@ void mz_tokenizer_close(mz_context *ctx, mz_tokenizer *t) {
     mz_merge_table_free(ctx, &t->bpe.pairs);
     mz_sentencepiece_free(t->spm.library);
     mz_free(ctx, t->spm.data);
+    mz_unigram_free(ctx, &t->spm.unigram);
     mz_free(ctx, t->chat_template);
     mz_free(ctx, t);
 }

@@ -181,6 +181,40 @@ static void run_cases(mz_context *ctx, const golden_case *cases, size_t n) {
     }
 }
 
+/* Copies golden/tokenizers/FOLDER/FILE into `dir`. */
+static void copy_file(const char *folder, const char *file, const char *dir) {
+    char path[1024];
+    golden_path(path, folder, file);
+    static char data[1 << 20];
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    const size_t n = fread(data, 1, sizeof data, f);
+    assert_true(n > 0 && n < sizeof data);
+    assert_int_equal(fclose(f), 0);
+    (void)mz_write_file(dir, file, data, n);
+}
+
+/* The model with what transformers saves beside it. */
+static void llama_tokenizer_is_obeyed(void **state) {
+    mz_context *ctx = *state;
+    static const char *const folders[] = {"spm-bpe-llama/hf-legacy", "spm-bpe-llama/hf"};
+    static const char *const files[] = {"added_tokens.json", "special_tokens_map.json",
+                                        "tokenizer_config.json"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *dir = mz_temp_dir_create();
+        copy_file("spm-bpe-llama", "tokenizer.model", dir);
+        for (size_t k = 0; k < sizeof files / sizeof files[0]; k++) {
+            copy_file(folders[i], files[k], dir);
+        }
+        mz_tokenizer *t = NULL;
+        mz_assert_ok(ctx, mz_tokenizer_open(ctx, dir, &t));
+        check_case(ctx, t, &(golden_case){NULL, folders[i], "cases.jsonl", WITH_BOS, false});
+        check_case(ctx, t, &(golden_case){NULL, folders[i], "decode.jsonl", WITH_BOS, true});
+        mz_tokenizer_close(ctx, t);
+        mz_temp_dir_remove(dir);
+    }
+}
+
 static void texts_become_the_same_ids(void **state) {
     run_cases(*state, all_cases, sizeof all_cases / sizeof all_cases[0]);
 }
@@ -193,6 +227,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_become_the_same_ids),
         cmocka_unit_test(ids_become_the_same_text),
+        cmocka_unit_test(llama_tokenizer_is_obeyed),
     };
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
