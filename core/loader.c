@@ -131,7 +131,7 @@ static mz_status take_parameter(mz_loader *loader, mz_tensor *out, const int64_t
 /* ---- tensors ---- */
 
 static size_t bytes_of(const mz_tensor *t) {
-    return (size_t)mz_tensor_n_elements(t) * (size_t)mz_dtype_get(t->dtype)->block_bytes;
+    return (size_t)mz_tensor_n_rows(t) * mz_tensor_row_bytes(t);
 }
 
 /* The matrix where the backend can read it: in the map, or in the arena. */
