@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
+#include "core/gguf.h"
 #include "llm/tokenizer.h"
 #include "tests/testing.h"
 
@@ -215,6 +217,39 @@ static void llama_tokenizer_is_obeyed(void **state) {
     }
 }
 
+/* Those of published models, read from their GGUF files, where they are on this machine. */
+static void tokenizers_of_gguf_files(void **state) {
+    mz_context *ctx = *state;
+    static const struct {
+        const char *file;
+        const char *folder;
+        bool keep_control;
+    } models[] = {
+        {"smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf", "real-smollm2", true},
+        {"gemma3-270m/gemma-3-270m-q4_k_m.gguf", "real-gemma3", false},
+    };
+    const char *root = getenv("MOEZOO_MODELS");
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        char path[1024];
+        (void)snprintf(path, sizeof path, "%s/%s", root != NULL ? root : "", models[i].file);
+        if (root == NULL || !mz_file_exists(path)) {
+            print_message("%s: not on this machine (MOEZOO_MODELS), left out\n", models[i].file);
+            continue;
+        }
+        mz_gguf *gguf = NULL;
+        mz_tokenizer *t = NULL;
+        mz_assert_ok(ctx, mz_gguf_open(ctx, path, &gguf));
+        mz_assert_ok(ctx, mz_tokenizer_open_gguf(ctx, gguf, &t));
+        mz_gguf_close(ctx, gguf);
+        const bool keep = models[i].keep_control;
+        const char *folder = models[i].folder;
+        check_case(ctx, t, &(golden_case){NULL, folder, "cases.jsonl", PLAIN, keep});
+        check_case(ctx, t, &(golden_case){NULL, folder, "cases_special.jsonl", SPECIAL, true});
+        check_case(ctx, t, &(golden_case){NULL, folder, "decode.jsonl", PLAIN, keep});
+        mz_tokenizer_close(ctx, t);
+    }
+}
+
 static void texts_become_the_same_ids(void **state) {
     run_cases(*state, all_cases, sizeof all_cases / sizeof all_cases[0]);
 }
@@ -228,6 +263,7 @@ int main(void) {
         cmocka_unit_test(texts_become_the_same_ids),
         cmocka_unit_test(ids_become_the_same_text),
         cmocka_unit_test(llama_tokenizer_is_obeyed),
+        cmocka_unit_test(tokenizers_of_gguf_files),
     };
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
