@@ -160,11 +160,17 @@ static mz_status begin_word(mz_context *ctx, encode_state *s, const char *word, 
     return MZ_OK;
 }
 
+/* A token that a text may become; control and added tokens have been cut out where they may. */
+static int32_t find_normal(const mz_vocabulary *v, const char *text, size_t n_bytes) {
+    const int32_t id = mz_vocabulary_find(v, text, n_bytes);
+    return id >= 0 && v->pieces[id].type == MZ_PIECE_NORMAL ? id : -1;
+}
+
 /* The token that is the whole word, or -1. */
 static int32_t find_word(const encode_state *s, const char *word, size_t n_bytes) {
     const mz_vocabulary *v = &s->t->vocabulary;
     if (!s->t->bpe.byte_level || !s->t->bpe.spelled) {
-        return mz_vocabulary_find(v, word, n_bytes);
+        return find_normal(v, word, n_bytes);
     }
     char spelled[256];
     if (n_bytes > sizeof spelled / 2) {
@@ -177,7 +183,7 @@ static int32_t find_word(const encode_state *s, const char *word, size_t n_bytes
         memcpy(spelled + n, one, length);
         n += length;
     }
-    return mz_vocabulary_find(v, spelled, n);
+    return find_normal(v, spelled, n);
 }
 
 static mz_status encode_word(mz_context *ctx, void *arg, const char *word, size_t n_bytes) {
