@@ -33,7 +33,7 @@ static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor
     } else {
         MZ_TRY(mz_routing_take(s, normed->shape[0], &block->moe.router, &routing));
     }
-    routing.rows = *out_rows_of(call);
+    routing.rows = call->out_rows != NULL ? *call->out_rows : *call->rows;
     routing.previous_logits = call->previous_logits;
     MZ_TRY(mz_op_moe(s, out, normed, &block->moe, &routing, inside ? &probe : NULL));
     MZ_TRY(record_routing(s, &routing, call));

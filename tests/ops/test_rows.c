@@ -23,6 +23,7 @@ typedef enum row_op {
     GELU_TANH,
     GELU_QUICK,
     RELU,
+    TANH,
     ADD,
     ADD_SCALED,
     GATHER,
@@ -47,6 +48,7 @@ static const struct {
                         [GELU_TANH] = {"gelu_tanh", 1e-6},
                         [GELU_QUICK] = {"gelu_quick", 1e-6},
                         [RELU] = {"relu", 1e-6},
+                        [TANH] = {"tanh", 1e-6},
                         [ADD] = {"add", 0},
                         [ADD_SCALED] = {"add scaled", 1e-6},
                         [GATHER] = {"gather", 0},
@@ -147,6 +149,8 @@ static mz_status call_op(mz_stream *s, const row_case *c, const mz_tensor *y, co
         return mz_op_gated_activation(s, y, a, NULL, MZ_ACTIVATION_GELU_QUICK);
     case RELU:
         return mz_op_gated_activation(s, y, a, b, MZ_ACTIVATION_RELU);
+    case TANH:
+        return mz_op_gated_activation(s, y, a, NULL, MZ_ACTIVATION_TANH);
     case SOFTMAX:
         return mz_op_softmax(s, y, a);
     case GATED:

@@ -195,6 +195,8 @@ static __device__ __forceinline__ float activate(float x, int activation) {
         return x / (1.0f + expf(-1.702f * x));
     case MZ_ACTIVATION_RELU:
         return fmaxf(x, 0.0f);
+    case MZ_ACTIVATION_TANH:
+        return tanhf(x);
     default:
         return x / (1.0f + expf(-x));
     }

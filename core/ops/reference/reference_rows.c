@@ -108,6 +108,9 @@ double mz_ref_activate(double x, mz_activation activation, double *slope) {
         *slope = p + 2.0 * c * x * (1.0 + 3.0 * 0.044715 * x * x) * (p * q);
         return x * p;
     }
+    case MZ_ACTIVATION_TANH:
+        *slope = 1.0 - tanh(x) * tanh(x);
+        return tanh(x);
     case MZ_ACTIVATION_RELU:
         *slope = x > 0 ? 1.0 : 0.0;
         return x > 0 ? x : 0.0;
@@ -152,7 +155,8 @@ mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *
     (void)s;
     for (int64_t t = 0; t < y->shape[0]; t++) {
         float *out = mz_tensor_f32(y, t);
-        mz_dtype_get(x->dtype)->to_f32(out, mz_tensor_row(x, rows != NULL ? rows[t] : t), x->shape[1]);
+        mz_dtype_get(x->dtype)->to_f32(out, mz_tensor_row(x, rows != NULL ? rows[t] : t),
+                                       x->shape[1]);
         for (int64_t i = 0; i < x->shape[1]; i++) {
             out[i] = (float)((double)scale * (double)out[i]);
         }
