@@ -60,6 +60,11 @@ typedef struct mz_linear_gradient {
     mz_tensor bias;   /* [d_out] f32 */
 } mz_linear_gradient;
 
+typedef struct mz_norm_gradient {
+    mz_tensor x;            /* [n_rows, width] */
+    mz_tensor weight, bias; /* as those of the norm */
+} mz_norm_gradient;
+
 typedef struct mz_bank_gradient {
     float *const *weight; /* [n_experts] of dense [d_out, d_in]; NULL: not wanted */
     float *const *bias;   /* [n_experts] of [d_out]; NULL: not wanted */
@@ -70,11 +75,6 @@ typedef struct mz_plain_gradient {
     const mz_tensor *value; /* [n_constant] of [d_model] */
     const mz_tensor *w_mix; /* [n_constant] of [2, d_model] */
 } mz_plain_gradient;
-
-typedef struct mz_norm_gradient {
-    mz_tensor x;            /* [n_rows, width] */
-    mz_tensor weight, bias; /* as those of the norm */
-} mz_norm_gradient;
 
 typedef struct mz_gated_gradient {
     mz_tensor gate, up; /* [n_rows, width]; up absent without it */

@@ -33,13 +33,15 @@ static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor
     } else {
         MZ_TRY(mz_routing_take(s, normed->shape[0], &block->moe.router, &routing));
     }
-    routing.rows = call->out_rows != NULL ? *call->out_rows : *call->rows;
+    routing.rows = *mz_block_out_rows(call);
     routing.previous_logits = call->previous_logits;
     MZ_TRY(mz_op_moe(s, out, normed, &block->moe, &routing, inside ? &probe : NULL));
     MZ_TRY(record_routing(s, &routing, call));
-    if (inside && block->moe.has_shared) {
+    if (inside && probe.shared_logit.n_dims > 0) {
         MZ_TRY(mz_trace_record(call->trace, s, call->layer, "shared_expert_gate",
                                &probe.shared_logit));
+    }
+    if (inside && block->moe.has_shared) {
         MZ_TRY(mz_trace_record(call->trace, s, call->layer, "shared_expert", &probe.shared_out));
     }
     mz_stream_release(s, mark);

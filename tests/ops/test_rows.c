@@ -147,10 +147,10 @@ static mz_status call_op(mz_stream *s, const row_case *c, const mz_tensor *y, co
         return mz_op_gated_activation(s, y, a, b, MZ_ACTIVATION_GELU_TANH);
     case GELU_QUICK:
         return mz_op_gated_activation(s, y, a, NULL, MZ_ACTIVATION_GELU_QUICK);
+    case TANH:
+        return mz_op_gated_activation(s, y, a, b, MZ_ACTIVATION_TANH);
     case RELU:
         return mz_op_gated_activation(s, y, a, b, MZ_ACTIVATION_RELU);
-    case TANH:
-        return mz_op_gated_activation(s, y, a, NULL, MZ_ACTIVATION_TANH);
     case SOFTMAX:
         return mz_op_softmax(s, y, a);
     case GATED:
