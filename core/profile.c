@@ -12,6 +12,7 @@ static const char *const names[MZ_OP_COUNT] = {
     "gather_rows",
     "kv_write",
     "attention",
+    "kv_rotate",
     "route",
     "dispatch",
     "grouped_linear",
