@@ -234,15 +234,64 @@ mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x
     return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows, scale) : MZ_OK;
 }
 
+int64_t mz_qkv_head_dim_v(const mz_qkv *in) {
+    return in->head_dim_v != 0 ? in->head_dim_v : in->head_dim;
+}
+
+/* Bytes of 64 heads' elements and of their scales; the type is one of the three. */
+static size_t page_part(mz_dtype dtype, int64_t n) {
+    const size_t element = dtype == MZ_DTYPE_F32 ? 4 : dtype == MZ_DTYPE_F16 ? 2 : 1;
+    return (size_t)n * MZ_KV_PAGE * element;
+}
+
+static size_t page_scales(mz_dtype dtype, int64_t n) {
+    const int64_t n_blocks = (n + MZ_KV_BLOCK - 1) / MZ_KV_BLOCK;
+    return dtype == MZ_DTYPE_Q8_0 ? (size_t)n_blocks * MZ_KV_PAGE * sizeof(float) : 0;
+}
+
+mz_status mz_kv_layout_of(mz_error *err, const mz_kv_layer *cache, mz_kv_layout *out) {
+    const int64_t d = cache->head_dim;
+    const int64_t d_v = cache->head_dim_v != 0 ? cache->head_dim_v : d;
+    if (cache->dtype != MZ_DTYPE_F32 && cache->dtype != MZ_DTYPE_F16 &&
+        cache->dtype != MZ_DTYPE_Q8_0) {
+        return mz_fail(err, MZ_ERR_DTYPE, "KV cache: type %s, expected f32, f16 or q8_0",
+                       (unsigned)cache->dtype < MZ_DTYPE_COUNT ? mz_dtype_get(cache->dtype)->name
+                                                               : "unknown");
+    }
+    if (cache->n_kv_heads < 1 || d < 1 || d_v < 1) {
+        return mz_fail(err, MZ_ERR_SHAPE, "KV cache: %lld kv heads of width %lld, values of %lld",
+                       (long long)cache->n_kv_heads, (long long)d, (long long)d_v);
+    }
+    if (d > MZ_MAX_HEAD_DIM || d_v > MZ_MAX_HEAD_DIM) {
+        return mz_fail(err, MZ_ERR_UNSUPPORTED,
+                       "attention: heads of width %lld, at most %d are supported",
+                       (long long)(d > d_v ? d : d_v), (int)MZ_MAX_HEAD_DIM);
+    }
+    mz_kv_layout l = {.head_dim_v = d_v, .value_stride = (d_v + 15) / 16 * 16};
+    l.key_scales = page_part(cache->dtype, d);
+    l.values = l.key_scales + page_scales(cache->dtype, d);
+    l.value_scales = l.values + page_part(cache->dtype, l.value_stride);
+    l.head_bytes = l.value_scales + page_scales(cache->dtype, d_v);
+    if (!mz_size_mul(l.head_bytes, (size_t)cache->n_kv_heads, &l.page_bytes)) {
+        return mz_fail(err, MZ_ERR_LIMIT,
+                       "KV cache: pages of %lld kv heads are more than memory can address",
+                       (long long)cache->n_kv_heads);
+    }
+    *out = l;
+    return MZ_OK;
+}
+
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                          const mz_tensor *v, const mz_rows *rows) {
+    mz_kv_layout layout = {0};
+    MZ_TRY(mz_kv_layout_of(&s->ctx->error, cache, &layout));
     const int64_t width = cache->n_kv_heads * cache->head_dim;
     const mz_op_size size = {.n_rows = rows->n_rows,
                              .d_in = width,
                              .n_heads = cache->n_kv_heads,
                              .head_dim = cache->head_dim};
     MZ_TRY(check(s, "kv_write", "k", k, size.n_rows, width));
-    MZ_TRY(check(s, "kv_write", "v", v, size.n_rows, width));
+    MZ_TRY(check(s, "kv_write", "v", v, size.n_rows, cache->n_kv_heads * layout.head_dim_v));
     mz_status status;
     if (only_measured(s, MZ_OP_KV_WRITE, &size, &status)) {
         return status;
@@ -252,64 +301,89 @@ mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor
     return charge(s, MZ_OP_KV_WRITE, start, 0, status);
 }
 
-mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                          const mz_kv_layer *cache, const mz_rows *rows,
-                          const mz_attention_rule *rule) {
-    const mz_op_size size = {.n_rows = rows->n_rows,
-                             .d_in = q->shape[1],
-                             .n_heads = q->shape[1] / cache->head_dim,
-                             .head_dim = cache->head_dim};
-    MZ_TRY(check(s, "attention", "q", q, size.n_rows, size.d_in));
-    MZ_TRY(check(s, "attention", "y", y, size.n_rows, size.d_in));
-    if (size.d_in % cache->head_dim != 0 || size.n_heads % cache->n_kv_heads != 0) {
+static mz_status check_window(mz_stream *s, const char *op, const mz_attention_rule *rule) {
+    if (rule->window < 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG, "%s: a window of %lld, expected 0 or more", op,
+                       (long long)rule->window);
+    }
+    return MZ_OK;
+}
+
+static mz_status check_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                                 const mz_kv_layer *cache, int64_t n_rows,
+                                 const mz_attention_rule *rule) {
+    mz_kv_layout layout = {0};
+    MZ_TRY(mz_kv_layout_of(&s->ctx->error, cache, &layout));
+    const int64_t width = q->shape[1];
+    const int64_t n_heads = width / cache->head_dim;
+    MZ_TRY(check(s, "attention", "q", q, n_rows, width));
+    if (width % cache->head_dim != 0 || n_heads % cache->n_kv_heads != 0) {
         return mz_fail(
             &s->ctx->error, MZ_ERR_SHAPE,
             "attention: width %lld does not divide into heads of %lld over %lld kv heads",
-            (long long)size.d_in, (long long)cache->head_dim, (long long)cache->n_kv_heads);
+            (long long)width, (long long)cache->head_dim, (long long)cache->n_kv_heads);
     }
-    if (cache->head_dim > MZ_MAX_HEAD_DIM) {
+    MZ_TRY(check(s, "attention", "y", y, n_rows, n_heads * layout.head_dim_v));
+    MZ_TRY(check_window(s, "attention", rule));
+    if (rule->bidirectional) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "attention: heads of width %lld, at most %d are supported",
-                       (long long)cache->head_dim, (int)MZ_MAX_HEAD_DIM);
+                       "attention over a cache is causal: both directions want whole sequences");
     }
     if (s->tape != NULL && mz_tape_needs(s, &q, 1)) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
                        "attention over a cache has no backward: a tape wants whole sequences");
     }
+    return MZ_OK;
+}
+
+mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
+                          const mz_kv_layer *cache, const mz_rows *rows,
+                          const mz_attention_rule *rule) {
+    MZ_TRY(check_attention(s, y, q, cache, rows->n_rows, rule));
+    const int64_t d_v = cache->head_dim_v != 0 ? cache->head_dim_v : cache->head_dim;
+    const mz_op_size size = {.n_rows = rows->n_rows,
+                             .d_in = q->shape[1],
+                             .n_heads = q->shape[1] / cache->head_dim,
+                             .head_dim = cache->head_dim > d_v ? cache->head_dim : d_v};
     mz_status status;
     if (only_measured(s, MZ_OP_ATTENTION, &size, &status)) {
         return status;
     }
     double n_keys = 0; /* positions are readable here only in host memory */
     for (int64_t i = 0; s->profile != NULL && s->backend->host_memory && i < rows->n_rows; i++) {
-        n_keys += rows->position[i] + 1;
+        const int64_t n = rows->position[i] + (int64_t)1;
+        n_keys += (double)(rule->window > 0 && rule->window < n ? rule->window : n);
     }
     const double start = clock_of(s);
     status = s->backend->attention(s, y, q, cache, rows, rule);
-    return charge(s, MZ_OP_ATTENTION, start, 4.0 * n_keys * (double)size.d_in, status);
+    return charge(s, MZ_OP_ATTENTION, start,
+                  2.0 * n_keys * (double)(size.n_heads * (cache->head_dim + d_v)), status);
 }
 
 static mz_status check_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                      const mz_qkv *in, int64_t n_rows) {
+                                      const mz_qkv *in, int64_t n_rows,
+                                      const mz_attention_rule *rule) {
     static const char op[] = "self_attention";
     const int64_t q_width = in->q.shape[1];
     const int64_t kv_width = in->k.shape[1];
+    const int64_t d = in->head_dim;
+    const int64_t d_v = mz_qkv_head_dim_v(in);
     MZ_TRY(check(s, op, "q", &in->q, n_rows, q_width));
     MZ_TRY(check(s, op, "k", &in->k, n_rows, kv_width));
-    MZ_TRY(check(s, op, "v", &in->v, n_rows, kv_width));
-    MZ_TRY(check(s, op, "y", y, n_rows, q_width));
-    if (in->head_dim < 1 || kv_width < 1 || q_width % kv_width != 0 ||
-        kv_width % in->head_dim != 0) {
+    if (d < 1 || d_v < 1 || kv_width < 1 || q_width % kv_width != 0 || kv_width % d != 0) {
         return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
                        "%s: widths %lld and %lld do not divide into heads of %lld", op,
-                       (long long)q_width, (long long)kv_width, (long long)in->head_dim);
+                       (long long)q_width, (long long)kv_width, (long long)d);
     }
-    MZ_TRY(check(s, op, "log_sums", log_sums, n_rows, q_width / in->head_dim));
-    if (in->head_dim > MZ_MAX_HEAD_DIM) {
+    if (d > MZ_MAX_HEAD_DIM || d_v > MZ_MAX_HEAD_DIM) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
                        "%s: heads of width %lld, at most %d are supported", op,
-                       (long long)in->head_dim, (int)MZ_MAX_HEAD_DIM);
+                       (long long)(d > d_v ? d : d_v), (int)MZ_MAX_HEAD_DIM);
     }
+    MZ_TRY(check(s, op, "v", &in->v, n_rows, kv_width / d * d_v));
+    MZ_TRY(check(s, op, "y", y, n_rows, q_width / d * d_v));
+    MZ_TRY(check(s, op, "log_sums", log_sums, n_rows, q_width / d));
+    MZ_TRY(check_window(s, op, rule));
     if (s->backend->training == NULL || s->backend->training->self_attention == NULL) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s",
                        s->backend->name, op);
@@ -320,17 +394,18 @@ static mz_status check_self_attention(mz_stream *s, const mz_tensor *y, const mz
 mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                const mz_qkv *in, const mz_rows *rows,
                                const mz_attention_rule *rule) {
-    MZ_TRY(check_self_attention(s, y, log_sums, in, rows->n_rows));
+    MZ_TRY(check_self_attention(s, y, log_sums, in, rows->n_rows, rule));
+    const int64_t d_v = mz_qkv_head_dim_v(in);
     const mz_op_size size = {.n_rows = rows->n_rows,
                              .d_in = in->q.shape[1],
                              .n_heads = in->q.shape[1] / in->head_dim,
-                             .head_dim = in->head_dim};
+                             .head_dim = in->head_dim > d_v ? in->head_dim : d_v};
     mz_status status;
     if (only_measured(s, MZ_OP_SELF_ATTENTION, &size, &status)) {
         return status;
     }
     const bool counts = s->profile != NULL && s->backend->host_memory;
-    const double flops = counts ? mz_self_attention_flops(rows, size.d_in) : 0;
+    const double flops = counts ? mz_self_attention_flops(rows, rule, in) : 0;
     const double start = clock_of(s);
     status = s->backend->training->self_attention(s, y, log_sums, in, rows, rule);
     MZ_TRY(charge(s, MZ_OP_SELF_ATTENTION, start, flops, status));

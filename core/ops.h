@@ -256,33 +256,53 @@ typedef struct mz_routing {
 
 enum {
     MZ_KV_PAGE = 64,       /* positions in a page of the KV cache */
+    MZ_KV_BLOCK = 32,      /* elements of a key or value that share a scale in 8 bits */
     MZ_MAX_HEAD_DIM = 256, /* widest attention head */
 };
 
-/* One layer of a paged KV cache. Page p begins at k + p * page_stride and v + p * page_stride:
- *   keys    [n_kv_heads][head_dim][MZ_KV_PAGE], transposed: a query meets 64 neighbours at once
- *   values  [n_kv_heads][MZ_KV_PAGE][head_dim] */
+/* One layer of a paged KV cache; page p begins at byte p * page_bytes (mz_kv_layout) of data.
+ *
+ * F32 and F16 hold keys and values in that type, rounded to nearest, ties to even. Q8_0 holds them
+ * in 8 bits: elements [32 b, 32 b + 32) of a head's key (or value) at one position are integers q
+ * and a scale s = max |x| / 127 with x about s q, q = x (127 / max |x|) rounded likewise; a block
+ * whose largest is below 127 FLT_MIN is all 0, one that holds a NaN or an infinity all NaN. */
 typedef struct mz_kv_layer {
-    float *k, *v;
-    int64_t page_stride; /* elements */
+    void *data;
+    mz_dtype dtype; /* F32, F16 or Q8_0 */
     int64_t n_kv_heads, head_dim;
+    int64_t head_dim_v;        /* width of a value; 0: head_dim */
     const int32_t *page_table; /* [n_sequences, table_stride] page of positions [64 i, 64 i + 64);
                                   backend memory */
     int64_t table_stride;
 } mz_kv_layer;
 
+/* Where things are in a page: for each kv head, one after the other,
+ *   keys          [head_dim][MZ_KV_PAGE], transposed: a query meets 64 neighbours at once
+ *   key scales    [ceil(head_dim / 32)][MZ_KV_PAGE] f32, of Q8_0 only
+ *   values        [MZ_KV_PAGE][value_stride]
+ *   value scales  [ceil(head_dim_v / 32)][MZ_KV_PAGE] f32, of Q8_0 only */
+typedef struct mz_kv_layout {
+    size_t key_scales, values, value_scales; /* bytes from where a head's keys begin */
+    size_t head_bytes, page_bytes;           /* multiples of 64 */
+    int64_t head_dim_v;                      /* the width of a value */
+    int64_t value_stride;                    /* that, rounded up to 16 */
+} mz_kv_layout;
+
 /* Queries, keys and values of whole sequences, or their gradients (then any may be absent). */
 typedef struct mz_qkv {
-    mz_tensor q;    /* [n_rows, n_heads * head_dim] */
-    mz_tensor k, v; /* [n_rows, n_kv_heads * head_dim] */
+    mz_tensor q; /* [n_rows, n_heads * head_dim] */
+    mz_tensor k; /* [n_rows, n_kv_heads * head_dim] */
+    mz_tensor v; /* [n_rows, n_kv_heads * head_dim_v] */
     int64_t head_dim;
+    int64_t head_dim_v; /* width of a value; 0: head_dim */
 } mz_qkv;
 
 /* What a row of an attention sees, and how scores are made of products. */
 typedef struct mz_attention_rule {
     float scale;        /* of q k */
     int64_t window;     /* a row sees keys less than this many positions back; 0: all before it */
-    bool bidirectional; /* within whole sequences only: a row sees all of its sequence */
+    bool bidirectional; /* within whole sequences only: a row sees all of its sequence; with a
+                           window also keys less than that many positions ahead */
 } mz_attention_rule;
 
 /* Cosines and sines of rotary positions (Su et al. 2021). Which elements of a head are a pair:
@@ -336,25 +356,33 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                             const int32_t *rows, float scale);
 
-/* Writes keys and values of the rows into their pages.
- *   k, v  [n_rows, n_kv_heads * head_dim] */
+/* Writes keys and values of the rows into their pages, in the cache's type.
+ *   k  [n_rows, n_kv_heads * head_dim]
+ *   v  [n_rows, n_kv_heads * head_dim_v]
+ * Errors also: UNSUPPORTED for wider heads than MZ_MAX_HEAD_DIM and for a type of the cache that
+ * the backend lacks; DTYPE for one that no cache has. */
 mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                          const mz_tensor *v, const mz_rows *rows);
 
 /* Attention of each row over the positions of its sequence that the rule lets it see, which the
  * cache holds already (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023; softmax computed
  * tile by tile, the score matrix is never stored). Head h reads kv head h / (n_heads / n_kv_heads).
- *   q, y  [n_rows, n_heads * head_dim]; n_heads a multiple of n_kv_heads
- * Errors also: UNSUPPORTED for head_dim above MZ_MAX_HEAD_DIM. */
+ * Keys and values count as the cache holds them; pages that no row sees are not read.
+ *   q  [n_rows, n_heads * head_dim]; n_heads a multiple of n_kv_heads
+ *   y  [n_rows, n_heads * head_dim_v]
+ * Errors also: those of mz_op_kv_write; UNSUPPORTED for a bidirectional rule; ARG for a negative
+ * window. */
 mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                           const mz_kv_layer *cache, const mz_rows *rows,
                           const mz_attention_rule *rule);
 
 /* Attention within whole sequences, without a cache: row i sees the rows of its sequence up to
  * itself, or as the rule says. Heads and scale as for mz_op_attention. Positions are not looked at:
- * the rows of a sequence are all there, neighbours, oldest first. y         [n_rows, n_heads *
- * head_dim] log_sums  [n_rows, n_heads] log of the sum of exp(score) over what a row sees, for the
- * backward Errors also: UNSUPPORTED as for mz_op_attention, and where the backend lacks it. */
+ * the rows of a sequence are all there, neighbours, oldest first.
+ *   y         [n_rows, n_heads * head_dim_v]
+ *   log_sums  [n_rows, n_heads] log of the sum of exp(score) over what a row sees, for the backward
+ * Errors also: UNSUPPORTED for wider heads than MZ_MAX_HEAD_DIM, and where the backend lacks it;
+ * ARG for a negative window. */
 mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                const mz_qkv *in, const mz_rows *rows,
                                const mz_attention_rule *rule);
@@ -453,6 +481,13 @@ mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
 
 /* Width of the heads that a table turns. */
 int64_t mz_rope_head_dim(const mz_rope_table *table);
+
+/* How a layer's pages are laid out; looks at its dtype, heads and widths alone. Errors: DTYPE,
+ * SHAPE, UNSUPPORTED as for mz_op_kv_write; LIMIT for a page that memory cannot hold. */
+mz_status mz_kv_layout_of(mz_error *err, const mz_kv_layer *cache, mz_kv_layout *out);
+
+/* Width of a value. */
+int64_t mz_qkv_head_dim_v(const mz_qkv *in);
 
 /* Takes an f32 [n_rows, n_cols] tensor from the arena (data NULL in measure mode). */
 mz_status mz_stream_take(mz_stream *s, int64_t n_rows, int64_t n_cols, const char *what,

@@ -276,14 +276,23 @@ typedef struct attention_args {
     mz_attention_rule rule;
 } attention_args;
 
-double mz_self_attention_flops(const mz_rows *rows, int64_t width) {
+double mz_self_attention_flops(const mz_rows *rows, const mz_attention_rule *rule,
+                               const mz_qkv *in) {
     double n_keys = 0;
-    int64_t first = 0;
-    for (int64_t i = 0; i < rows->n_rows; i++) {
-        first = rows->sequence[i] != rows->sequence[first] ? i : first;
-        n_keys += (double)(i - first + 1);
+    for (int64_t first = 0, end = 0; first < rows->n_rows; first = end) {
+        while (end < rows->n_rows && rows->sequence[end] == rows->sequence[first]) {
+            end++;
+        }
+        for (int64_t i = first; i < end; i++) {
+            const int64_t n_before = i - first + 1; /* with itself */
+            const int64_t n_behind = rule->bidirectional ? end - 1 - i : 0;
+            const int64_t window = rule->window > 0 ? rule->window : rows->n_rows;
+            n_keys += (double)(n_before < window ? n_before : window);
+            n_keys += (double)(n_behind < window - 1 ? n_behind : window - 1);
+        }
     }
-    return 4.0 * n_keys * (double)width;
+    const int64_t n_heads = in->q.shape[1] / in->head_dim;
+    return 2.0 * n_keys * (double)(n_heads * (in->head_dim + mz_qkv_head_dim_v(in)));
 }
 
 static mz_status self_attention_backward(mz_stream *s, const void *args) {
@@ -299,10 +308,11 @@ static mz_status self_attention_backward(mz_stream *s, const void *args) {
     const mz_qkv d = {.q = mz_tape_gradient(s, &a->in.q),
                       .k = mz_tape_gradient(s, &a->in.k),
                       .v = mz_tape_gradient(s, &a->in.v),
-                      .head_dim = a->in.head_dim};
+                      .head_dim = a->in.head_dim,
+                      .head_dim_v = a->in.head_dim_v};
     const double start = begin(s);
     const double flops =
-        s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, a->in.q.shape[1]) : 0;
+        s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, &a->rule, &a->in) : 0;
     return end(
         s, MZ_OP_SELF_ATTENTION_BACKWARD, start, flops,
         ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));

@@ -22,8 +22,9 @@ mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_te
                                    const mz_qkv *in, const mz_rows *rows,
                                    const mz_attention_rule *rule);
 /* Multiplications and additions of the forward's two products, for profiles: each row meets the
- * rows of its sequence up to itself. Reads the rows, so they must be in host memory. */
-double mz_self_attention_flops(const mz_rows *rows, int64_t width);
+ * rows that the rule lets it see. Reads the rows, so they must be in host memory. */
+double mz_self_attention_flops(const mz_rows *rows, const mz_attention_rule *rule,
+                               const mz_qkv *in);
 mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 mz_status mz_record_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
                                 const mz_router *router, const mz_rows *rows);

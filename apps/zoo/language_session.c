@@ -27,6 +27,7 @@ struct mz_lm_session {
     mz_context *ctx;
     const mz_language_model *model;
     int64_t n_sequences, n_positions, n_batch;
+    mz_dtype kv_dtype;
     mz_stream stream;
     mz_kv_cache cache;
     mz_rope_table ropes[MZ_MAX_ROPES];
@@ -93,6 +94,8 @@ static mz_kv_cache_config cache_config(const mz_lm_session *session) {
     return (mz_kv_cache_config){.n_layers = info->n_layers,
                                 .n_kv_heads = info->n_kv_heads,
                                 .head_dim = info->head_dim,
+                                .head_dim_v = info->head_dim_v,
+                                .dtype = session->kv_dtype,
                                 .max_sequences = session->n_sequences,
                                 .max_pages_per_sequence = n_pages,
                                 .n_pages = n_pages * session->n_sequences};
@@ -178,6 +181,7 @@ mz_status mz_lm_session_create(mz_context *ctx, const mz_language_model *model,
     session->model = model;
     session->n_sequences = options->n_sequences != 0 ? options->n_sequences : 1;
     session->n_positions = options->n_positions != 0 ? options->n_positions : usual;
+    session->kv_dtype = options->kv_dtype;
     session->n_batch = options->n_batch != 0 ? options->n_batch : DEFAULT_BATCH;
     mz_status status = check_option(ctx, "sequences", session->n_sequences, MAX_SEQUENCES);
     if (status == MZ_OK) {
@@ -185,10 +189,6 @@ mz_status mz_lm_session_create(mz_context *ctx, const mz_language_model *model,
     }
     if (status == MZ_OK) {
         status = check_option(ctx, "rows of a pass", session->n_batch, MAX_BATCH);
-    }
-    if (status == MZ_OK && options->kv_dtype != MZ_DTYPE_F32) {
-        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "session: a KV cache of %s",
-                         mz_dtype_get(options->kv_dtype)->name);
     }
     if (status == MZ_OK) {
         status = open_session(session, options);

@@ -259,7 +259,8 @@ static const int32_t page_table[N_SEQUENCES * TABLE_STRIDE] = {7,  2,  5, -1, 0,
                                                                -1, -1, 8, 3,  -1, -1};
 
 typedef struct attention_case {
-    int64_t n_heads, n_kv_heads, head_dim;
+    int64_t n_heads, n_kv_heads, head_dim, head_dim_v;
+    int64_t window;
 } attention_case;
 
 /* Rows first..last of a call: `n_new` positions of each sequence from `begin` on. */
@@ -272,7 +273,7 @@ static mz_rows rows_of(int32_t *sequence, int32_t *position, const int32_t *begi
             position[n++] = begin[s] + i;
         }
     }
-    return (mz_rows){n, sequence, position};
+    return (mz_rows){.n_rows = n, .sequence = sequence, .position = position};
 }
 
 /* Writes keys and values of a ragged chunk and attends from its rows. */
@@ -284,17 +285,19 @@ static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_lay
     const mz_rows rows = rows_of(sequence, position, begin, n_new);
     const mz_mirror s = mz_mirror_put(f, sequence, (size_t)rows.n_rows * sizeof sequence[0]);
     const mz_mirror p = mz_mirror_put(f, position, (size_t)rows.n_rows * sizeof position[0]);
-    const mz_rows on_device = {rows.n_rows, s.device, p.device};
-    const int64_t kv_width = c->n_kv_heads * c->head_dim;
+    const mz_rows on_device = {.n_rows = rows.n_rows, .sequence = s.device, .position = p.device};
+    const int64_t k_width = c->n_kv_heads * c->head_dim;
+    const int64_t v_width = c->n_kv_heads * c->head_dim_v;
     const int64_t width = c->n_heads * c->head_dim;
     const mz_mirror_matrix k =
-        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 1, seed, 1.0f);
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, k_width, k_width + 1, seed, 1.0f);
     const mz_mirror_matrix v =
-        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 2, seed + 1, 1.0f);
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, v_width, v_width + 2, seed + 1, 1.0f);
     const mz_mirror_matrix q =
         mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, width, width + 3, seed + 2, 4.0f);
-    const mz_mirror_matrix y = mz_mirror_blank(f, rows.n_rows, width, width + 1);
-    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)c->head_dim)};
+    const mz_mirror_matrix y =
+        mz_mirror_blank(f, rows.n_rows, c->n_heads * c->head_dim_v, c->n_heads * c->head_dim_v + 1);
+    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)c->head_dim), .window = c->window};
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->reference, host, &k.host, &v.host, &rows));
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->device, device, &k.device, &v.device, &on_device));
     mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, &rule));
@@ -306,21 +309,25 @@ static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_lay
 static void check_attention(const attention_case *c, const int32_t *lengths) {
     mz_fixture f;
     mz_fixture_open(&f);
-    const int64_t page_stride = c->n_kv_heads * c->head_dim * MZ_KV_PAGE;
-    const mz_mirror k = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
-    const mz_mirror v = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
+    mz_kv_layer host = {.n_kv_heads = c->n_kv_heads,
+                        .head_dim = c->head_dim,
+                        .head_dim_v = c->head_dim_v,
+                        .table_stride = TABLE_STRIDE};
+    mz_kv_layout layout = {0};
+    mz_assert_ok(&f.ctx, mz_kv_layout_of(&f.ctx.error, &host, &layout));
+    const mz_mirror pages = mz_mirror_put(&f, NULL, N_PAGES * layout.page_bytes);
     const mz_mirror table = mz_mirror_put(&f, page_table, sizeof page_table);
-    const mz_kv_layer host = {k.host,      v.host,     page_stride, c->n_kv_heads,
-                              c->head_dim, table.host, TABLE_STRIDE};
-    const mz_kv_layer device = {k.device,    v.device,     page_stride, c->n_kv_heads,
-                                c->head_dim, table.device, TABLE_STRIDE};
+    mz_kv_layer device = host;
+    host.data = pages.host;
+    host.page_table = table.host;
+    device.data = pages.device;
+    device.page_table = table.device;
     static const int32_t zero[N_SEQUENCES] = {0, 0, 0};
     static const int32_t more[N_SEQUENCES] = {1, 2, 0};
     attend_chunk(&f, c, &host, &device, zero, zero, 1);
     attend_chunk(&f, c, &host, &device, zero, lengths, 10);
     attend_chunk(&f, c, &host, &device, lengths, more, 20);
-    mz_mirror_compare_bytes(&f, "keys", &k);
-    mz_mirror_compare_bytes(&f, "values", &v);
+    mz_mirror_compare_bytes(&f, "keys and values", &pages);
     mz_fixture_close(&f);
 }
 
@@ -329,11 +336,15 @@ static void attention(void **state) {
     static const int32_t ragged[N_SEQUENCES] = {33, 1, 31};
     static const int32_t pages[N_SEQUENCES] = {100, 2, 20};
     static const attention_case cases[] = {
-        {4, 4, 6}, {6, 2, 10}, {2, 1, 33}, {1, 1, 100}, {1, 1, 200}};
+        {4, 4, 6, 6, 0},     {6, 2, 10, 10, 0}, {2, 1, 33, 33, 0}, {1, 1, 100, 100, 0},
+        {1, 1, 200, 200, 0}, {4, 2, 24, 16, 9}, {2, 1, 14, 70, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_attention(&cases[i], ragged);
     }
     check_attention(&cases[3], pages);
+    for (int64_t window = 16; window <= 80; window += 16) {
+        check_attention(&(attention_case){2, 1, 20, 33, window}, pages);
+    }
 }
 
 static void attention_refuses_wide_heads(void **state) {
@@ -349,6 +360,23 @@ static void attention_refuses_wide_heads(void **state) {
                      MZ_ERR_UNSUPPORTED);
     assert_string_equal(f.ctx.error.message,
                         "attention: heads of width 257, at most 256 are supported");
+    mz_fixture_close(&f);
+}
+
+static void attention_refuses_narrow_caches(void **state) {
+    (void)state;
+    mz_fixture f;
+    mz_fixture_open(&f);
+    const mz_mirror_matrix q = mz_mirror_random(&f, MZ_DTYPE_F32, 1, 8, 8, 1, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, 1, 8, 8);
+    const mz_kv_layer cache = {.dtype = MZ_DTYPE_F16, .n_kv_heads = 1, .head_dim = 8};
+    const mz_rows rows = {.n_rows = 1};
+    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows,
+                                     &(mz_attention_rule){.scale = 1.0f}),
+                     MZ_ERR_UNSUPPORTED);
+    assert_string_equal(f.ctx.error.message, "cuda: a KV cache of f16, expected f32");
+    assert_int_equal(mz_op_kv_write(&f.device, &cache, &q.device, &q.device, &rows),
+                     MZ_ERR_UNSUPPORTED);
     mz_fixture_close(&f);
 }
 
@@ -635,6 +663,7 @@ int main(void) {
         cmocka_unit_test(rope),
         cmocka_unit_test(attention),
         cmocka_unit_test(attention_refuses_wide_heads),
+        cmocka_unit_test(attention_refuses_narrow_caches),
         cmocka_unit_test(routing),
         cmocka_unit_test(routing_ties_and_nan),
         cmocka_unit_test(grouped_linear),

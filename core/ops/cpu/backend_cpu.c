@@ -8,7 +8,8 @@
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
     if (op == MZ_OP_ATTENTION) {
-        return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->head_dim);
+        return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->n_rows,
+                                        size->head_dim);
     }
     if (op == MZ_OP_NORM_BACKWARD) {
         return mz_cpu_norm_backward_scratch(size->n_rows, size->d_out);

@@ -41,18 +41,19 @@ mz_status mz_cpu_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *
 mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
 
-/* Pages are visited from position 0 upwards with a running maximum (Milakov and Gimelshein 2018;
- * tiles as in Dao et al. 2022). A call may hold any ascending subset of a sequence's positions.
- * Values at positions after a row's own never enter its arithmetic, whatever they are. Takes
+/* Spans of 256 positions are worked on alone and merged from the first to the last (Milakov and
+ * Gimelshein 2018; tiles as in Dao et al. 2022); threads share out tiles of queries and, where
+ * those are few, spans. A call may hold any ascending subset of a sequence's positions. Values at
+ * positions that a row does not see never enter its arithmetic, whatever they are. Takes
  * mz_cpu_attention_scratch bytes from the stream's arena and gives them back. Errors: LIMIT when
  * they do not fit. */
 mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                            const mz_kv_layer *cache, const mz_rows *rows,
                            const mz_attention_rule *rule);
 
-/* Bytes that mz_cpu_attention takes from the arena: independent of the number of rows and of their
- * positions. */
-size_t mz_cpu_attention_scratch(int n_threads, int64_t head_dim);
+/* Bytes that mz_cpu_attention takes from the arena: 16 a row, and what does not depend on rows and
+ * positions. head_dim is that of values. */
+size_t mz_cpu_attention_scratch(int n_threads, int64_t n_rows, int64_t head_dim);
 
 /* Experts are chosen by their f32 logits, ties to the lower id, NaN after every number. The softmax
  * is monotone, so this differs from choosing by rounded f32 probabilities only where two different
