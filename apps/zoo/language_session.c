@@ -41,7 +41,7 @@ struct mz_lm_session {
 /* Logits of final states, downloaded to `out` [n_out, vocab_size] where there is one. */
 static mz_status run_head(mz_lm_session *session, mz_stream *s, const mz_tensor *hidden,
                           float *out) {
-    const mz_vocabulary *v = &session->model->text.vocabulary;
+    const mz_embedding *v = &session->model->text.embedding;
     for (int64_t begin = 0; begin < hidden->shape[0]; begin += HEAD_ROWS) {
         const size_t mark = mz_stream_mark(s);
         const int64_t left = hidden->shape[0] - begin;
@@ -49,7 +49,7 @@ static mz_status run_head(mz_lm_session *session, mz_stream *s, const mz_tensor 
         const mz_tensor rows = mz_tensor_rows(hidden, begin, n);
         mz_tensor logits;
         MZ_TRY(mz_stream_take(s, n, v->size, "logits", &logits));
-        MZ_TRY(mz_vocabulary_logits(s, &logits, v, &rows));
+        MZ_TRY(mz_embedding_logits(s, &logits, v, &rows));
         if (!s->arena.measure) {
             MZ_TRY(s->backend->download(s, out + begin * v->size, logits.data,
                                         (size_t)(n * v->size) * sizeof *out));
@@ -77,7 +77,7 @@ static mz_status run_pass(mz_lm_session *session, mz_stream *s, const pass *p,
     mz_tensor hidden;
     MZ_TRY(mz_stream_take(s, p->n_rows, text->decoder.d_model, "embedded rows", &x));
     MZ_TRY(mz_stream_take(s, p->n_out, text->decoder.d_model, "final states", &hidden));
-    MZ_TRY(mz_vocabulary_embed(s, &x, &text->vocabulary, p->ids));
+    MZ_TRY(mz_embedding_rows(s, &x, &text->embedding, p->ids));
     MZ_TRY(mz_trace_record(trace, s, -1, "embed", &x));
     MZ_TRY(mz_decoder_forward(s, &hidden, &x, &text->decoder, &batch, &session->cache,
                               session->ropes, trace));
@@ -347,20 +347,45 @@ int64_t mz_lm_session_max_positions(const mz_lm_session *session) {
 }
 
 void mz_lm_session_truncate(mz_lm_session *session, int64_t sequence, int64_t n) {
-    if (n < session->cache.n_positions[sequence]) {
-        session->cache.n_positions[sequence] = n;
-    }
+    mz_kv_cache_truncate(&session->cache, sequence, n);
+}
+
+static mz_status check_sequence(mz_lm_session *session, int64_t sequence) {
+    return sequence >= 0 && sequence < session->n_sequences
+               ? MZ_OK
+               : mz_fail(&session->ctx->error, MZ_ERR_ARG, "sequence %lld, the session has %lld",
+                         (long long)sequence, (long long)session->n_sequences);
 }
 
 mz_status mz_lm_session_fork(mz_lm_session *session, int64_t from, int64_t to) {
-    return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED, "session: forking %lld to %lld",
-                   (long long)from, (long long)to);
+    MZ_TRY(check_sequence(session, from));
+    MZ_TRY(check_sequence(session, to));
+    mz_kv_cache_fork(&session->cache, from, to);
+    return MZ_OK;
 }
 
 mz_status mz_lm_session_shift(mz_lm_session *session, int64_t sequence, int64_t first, int64_t n) {
-    return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED,
-                   "session: shifting sequence %lld by %lld from %lld", (long long)sequence,
-                   (long long)n, (long long)first);
+    const mz_decoder *decoder = &session->model->text.decoder;
+    void *memory = NULL;
+    MZ_TRY(check_sequence(session, sequence));
+    for (int i = 0; i < decoder->n_ropes; i++) {
+        const mz_rope *rope = &decoder->ropes[i];
+        if (rope->scaling == MZ_ROPE_YARN && rope->attention_factor != 1) {
+            return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED,
+                           "session: keys that YaRN has scaled by %g cannot be moved",
+                           rope->attention_factor);
+        }
+    }
+    MZ_TRY(mz_alloc(session->ctx, (size_t)decoder->n_layers * sizeof(mz_rope_table *),
+                    "rotations of layers", &memory));
+    const mz_rope_table **ropes = memory;
+    for (int64_t l = 0; l < decoder->n_layers; l++) {
+        ropes[l] = &session->ropes[decoder->blocks[l].rope];
+    }
+    const mz_status status =
+        mz_kv_cache_shift(&session->stream, &session->cache, sequence, first, n, ropes);
+    mz_free(session->ctx, memory);
+    return status;
 }
 
 size_t mz_lm_session_kv_bytes(const mz_lm_session *session) {

@@ -226,8 +226,8 @@ static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim, mz_rope_tab
     mz_rope_table device = host;
     device.cos = c.memory.device;
     device.sin = sn.memory.device;
-    const mz_rows host_rows = {n, NULL, position.host};
-    const mz_rows device_rows = {n, NULL, position.device};
+    const mz_rows host_rows = {.n_rows = n, .position = position.host};
+    const mz_rows device_rows = {.n_rows = n, .position = position.device};
     mz_assert_ok(&f.ctx, mz_op_rope(&f.reference, &x.host, &x.host, &host, &host_rows));
     mz_assert_ok(&f.ctx, mz_op_rope(&f.device, &x.device, &x.device, &device, &device_rows));
     mz_mirror_compare(&f, "rope", &x, BOUND_ROWS);
@@ -399,12 +399,24 @@ static mirror_routing routing_blank(mz_fixture *f, const mz_mirror_matrix *logit
     r.offsets = mz_mirror_put(f, NULL, ((size_t)n_experts + 1) * sizeof(int32_t));
     r.row_index = mz_mirror_put(f, NULL, slot_bytes);
     r.slot_row = mz_mirror_put(f, NULL, slot_bytes);
-    r.host = (mz_routing){n_tokens,       n_experts,        top_k,
-                          logits->host,   r.ids.host,       r.weights.host,
-                          r.offsets.host, r.row_index.host, r.slot_row.host};
-    r.device = (mz_routing){n_tokens,         n_experts,          top_k,
-                            logits->device,   r.ids.device,       r.weights.device,
-                            r.offsets.device, r.row_index.device, r.slot_row.device};
+    r.host = (mz_routing){.n_tokens = n_tokens,
+                          .n_experts = n_experts,
+                          .top_k = top_k,
+                          .logits = logits->host,
+                          .expert_ids = r.ids.host,
+                          .gate_weights = r.weights.host,
+                          .expert_offsets = r.offsets.host,
+                          .row_index = r.row_index.host,
+                          .slot_row = r.slot_row.host};
+    r.device = (mz_routing){.n_tokens = n_tokens,
+                            .n_experts = n_experts,
+                            .top_k = top_k,
+                            .logits = logits->device,
+                            .expert_ids = r.ids.device,
+                            .gate_weights = r.weights.device,
+                            .expert_offsets = r.offsets.device,
+                            .row_index = r.row_index.device,
+                            .slot_row = r.slot_row.device};
     return r;
 }
 
