@@ -2,15 +2,28 @@
 
 #include <string.h>
 
-/* Elements of one page of one layer: keys, then values. */
-static int64_t page_elements(const mz_kv_cache_config *c) {
-    return 2 * c->n_kv_heads * c->head_dim * MZ_KV_PAGE;
+/* A layer without its memory. */
+static mz_kv_layer layer_of(const mz_kv_cache_config *c) {
+    return (mz_kv_layer){.dtype = c->dtype,
+                         .n_kv_heads = c->n_kv_heads,
+                         .head_dim = c->head_dim,
+                         .head_dim_v = c->head_dim_v,
+                         .table_stride = c->max_pages_per_sequence};
 }
 
-static bool total_bytes(const mz_kv_cache_config *c, size_t *out) {
+static mz_status measure(mz_stream *s, mz_kv_cache *c) {
+    const mz_kv_layer layer = layer_of(&c->config);
+    mz_kv_layout layout = {0};
     size_t n = 0;
-    return mz_size_mul((size_t)page_elements(c), (size_t)c->n_pages, &n) &&
-           mz_size_mul(n, (size_t)c->n_layers, &n) && mz_size_mul(n, sizeof(float), out);
+    MZ_TRY(mz_kv_layout_of(&s->ctx->error, &layer, &layout));
+    c->page_bytes = layout.page_bytes;
+    if (!mz_size_mul(layout.page_bytes, (size_t)c->config.n_pages, &n) ||
+        !mz_size_mul(n, (size_t)c->config.n_layers, &c->bytes)) {
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT,
+                       "KV cache: %lld pages are more than memory can address",
+                       (long long)c->config.n_pages);
+    }
+    return MZ_OK;
 }
 
 static size_t table_bytes(const mz_kv_cache_config *c) {
@@ -40,11 +53,7 @@ static mz_status allocate(mz_stream *s, mz_kv_cache *c) {
 
 mz_status mz_kv_cache_create(mz_stream *s, const mz_kv_cache_config *config, mz_kv_cache *out) {
     mz_kv_cache c = {.config = *config};
-    if (!total_bytes(config, &c.bytes)) {
-        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT,
-                       "KV cache: %lld pages are more than memory can address",
-                       (long long)config->n_pages);
-    }
+    MZ_TRY(measure(s, &c));
     const mz_status status = allocate(s, &c);
     if (status != MZ_OK) {
         mz_kv_cache_destroy(s, &c);
@@ -105,16 +114,11 @@ mz_status mz_kv_cache_sync(mz_stream *s, mz_kv_cache *cache) {
 }
 
 mz_kv_layer mz_kv_cache_layer(const mz_kv_cache *cache, int64_t layer) {
-    const mz_kv_cache_config *c = &cache->config;
-    const int64_t page = page_elements(c);
-    float *base = cache->data == NULL ? NULL : cache->data + layer * c->n_pages * page;
-    return (mz_kv_layer){
-        .k = base,
-        .v = base == NULL ? NULL : base + page / 2,
-        .page_stride = page,
-        .n_kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim,
-        .page_table = cache->device_table,
-        .table_stride = c->max_pages_per_sequence,
-    };
+    mz_kv_layer out = layer_of(&cache->config);
+    if (cache->data != NULL) {
+        out.data =
+            (char *)cache->data + (size_t)layer * (size_t)cache->config.n_pages * cache->page_bytes;
+    }
+    out.page_table = cache->device_table;
+    return out;
 }

@@ -7,6 +7,8 @@
 /* Sizes of a cache. */
 typedef struct mz_kv_cache_config {
     int64_t n_layers, n_kv_heads, head_dim;
+    int64_t head_dim_v; /* width of a value; 0: head_dim */
+    mz_dtype dtype;     /* F32, F16 or Q8_0: what that means is said at mz_kv_layer */
     int64_t max_sequences;
     int64_t max_pages_per_sequence;
     int64_t n_pages; /* in all, shared by the sequences */
@@ -15,8 +17,8 @@ typedef struct mz_kv_cache_config {
 /* Created by mz_kv_cache_create for one session, used by its thread. */
 typedef struct mz_kv_cache {
     mz_kv_cache_config config;
-    float *data; /* backend memory: [n_layers][n_pages][keys, values] */
-    size_t bytes;
+    void *data; /* backend memory: [n_layers][n_pages] pages of page_bytes */
+    size_t page_bytes, bytes;
     int32_t *table;        /* host: [max_sequences, max_pages_per_sequence] */
     int32_t *device_table; /* the same in backend memory, which may be `table` itself */
     int64_t *n_positions;  /* host: [max_sequences] positions that have a page or part of one */
@@ -24,8 +26,8 @@ typedef struct mz_kv_cache {
     bool table_changed;    /* since the last upload */
 } mz_kv_cache;
 
-/* Errors: NOMEM, LIMIT (sizes that overflow), DEVICE. Pages are committed when they are first
- * written. */
+/* Errors: NOMEM, LIMIT (sizes that overflow), DEVICE; those of mz_kv_layout_of. Pages are committed
+ * when they are first written. */
 mz_status mz_kv_cache_create(mz_stream *s, const mz_kv_cache_config *config, mz_kv_cache *out);
 void mz_kv_cache_destroy(mz_stream *s, mz_kv_cache *cache);
 

@@ -6,6 +6,7 @@
 #include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
 #include "apps/zoo/patch_moe.h"
+#include "apps/zoo/text_families.h"
 #include "apps/zoo/time_moe.h"
 #include "core/file.h"
 #include "core/weights.h"
@@ -14,14 +15,26 @@ enum { MAX_CONFIG_BYTES = 64 << 20 };
 
 const mz_family *mz_zoo_families(void) {
     static const mz_family families[] = {
-        {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load},
-        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load},
-        {NULL, NULL, NULL, NULL, NULL},
+        {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load, NULL},
+        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load, NULL},
+        {"deepseek_v2", "deepseek-v2", "ask", NULL, NULL, mz_deepseek_v2_config},
+        {"gemma3_text", "gemma3", "ask", NULL, NULL, mz_gemma3_config},
+        {"llama", "llama", "ask", NULL, NULL, mz_llama_config},
+        {"mistral", "mistral", "ask", NULL, NULL, mz_mistral_config},
+        {"mixtral", "mixtral", "ask", NULL, NULL, mz_mixtral_config},
+        {"olmoe", "olmoe", "ask", NULL, NULL, mz_olmoe_config},
+        {"phi", "phi", "ask", NULL, NULL, mz_phi_config},
+        {"qwen2", "qwen2", "ask", NULL, NULL, mz_qwen2_config},
+        {"qwen2_moe", "qwen2-moe", "ask", NULL, NULL, mz_qwen2_moe_config},
+        {"qwen3", "qwen3", "ask", NULL, NULL, mz_qwen3_config},
+        {"qwen3_moe", "qwen3-moe", "ask", NULL, NULL, mz_qwen3_moe_config},
+        {"stablelm", "stablelm", "ask", NULL, NULL, mz_stablelm_config},
+        {NULL, NULL, NULL, NULL, NULL, NULL},
     };
     return families;
 }
 
-static mz_status find_family(mz_context *ctx, const char *path, const json_t *config,
+mz_status mz_zoo_find_family(mz_context *ctx, const char *path, const json_t *config,
                              const mz_family **out) {
     const mz_json_object o = {ctx, config, path};
     const char *model_type = NULL;
@@ -58,7 +71,7 @@ mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **fa
         status = mz_json_load(ctx, path, &object);
     }
     if (status == MZ_OK) {
-        status = find_family(ctx, path, object, family);
+        status = mz_zoo_find_family(ctx, path, object, family);
     }
     mz_free(ctx, path);
     if (status != MZ_OK) {
@@ -100,6 +113,27 @@ static mz_status config_name(mz_context *ctx, const char *dir, char **out) {
     return mz_path_join(ctx, dir, "config.json", out);
 }
 
+static mz_status describe_text(const mz_family *family, const mz_json_object *config,
+                               mz_model_info *info) {
+    mz_text_config c;
+    MZ_TRY(family->read_text(config, &c));
+    mz_text_count(&c, &info->n_parameters, &info->n_active);
+    info->n_layers = (int32_t)c.n_layers;
+    info->n_experts = c.router.n_experts;
+    info->top_k = c.router.top_k;
+    info->n_shared_experts = c.shared_width > 0 ? 1 : 0;
+    info->d_model = c.d_model;
+    info->max_positions = c.max_positions;
+    info->patch_len = 1;
+    return MZ_OK;
+}
+
+static mz_status describe_config(const mz_family *family, const mz_json_object *config,
+                                 mz_model_info *info) {
+    return family->read_text != NULL ? describe_text(family, config, info)
+                                     : family->describe(config->ctx, config, info);
+}
+
 mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info) {
     const mz_family *family = NULL;
     json_t *config = NULL;
@@ -110,7 +144,7 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     (void)snprintf(result.job, sizeof result.job, "%s", family->job);
     mz_status status = config_name(ctx, dir, &name);
     if (status == MZ_OK) {
-        status = family->describe(ctx, &(mz_json_object){ctx, config, name}, &result);
+        status = describe_config(family, &(mz_json_object){ctx, config, name}, &result);
     }
     if (status == MZ_OK) {
         status = describe_weights(ctx, dir, &result);
@@ -147,7 +181,7 @@ static mz_status load_forecaster(const mz_family *family, const char *dir,
 mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
                                    const mz_load_options *options, mz_forecaster **out) {
     const mz_family *family = NULL;
-    MZ_TRY(find_family(ctx, name, config, &family));
+    MZ_TRY(mz_zoo_find_family(ctx, name, config, &family));
     return load_forecaster(family, NULL, &(mz_json_object){ctx, config, name}, options, out);
 }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "apps/zoo/forecaster.h"
+#include "apps/zoo/text_config.h"
 #include "core/backend.h"
 #include "core/json.h"
 
@@ -34,7 +35,8 @@ typedef struct mz_model_info {
     int64_t n_bytes; /* of the weight files */
 } mz_model_info;
 
-/* One row of the registry. */
+/* One row of the registry: a forecaster has `describe` and `load_forecaster`, a language model
+ * `read_text` alone. */
 typedef struct mz_family {
     const char *model_type; /* value of config.json's model_type */
     const char *name;
@@ -42,6 +44,7 @@ typedef struct mz_family {
     mz_status (*describe)(mz_context *ctx, const mz_json_object *config, mz_model_info *info);
     mz_status (*load_forecaster)(mz_context *ctx, const char *dir, const mz_json_object *config,
                                  const mz_load_options *options, mz_forecaster **out);
+    mz_status (*read_text)(const mz_json_object *config, mz_text_config *out);
 } mz_family;
 
 /* All families, ending with a row whose model_type is NULL. */
@@ -52,6 +55,11 @@ const mz_family *mz_zoo_families(void);
  * known ones), FORMAT, IO. */
 mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
                           json_t **config);
+
+/* The family that `config`, called `name` in messages, asks for. Errors: MISSING, UNSUPPORTED as
+ * for mz_zoo_identify. */
+mz_status mz_zoo_find_family(mz_context *ctx, const char *name, const json_t *config,
+                             const mz_family **out);
 
 /* Errors: those of mz_zoo_identify and of opening the weights. */
 mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info);

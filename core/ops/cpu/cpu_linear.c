@@ -40,6 +40,19 @@ mz_status mz_cpu_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, co
     return mz_products_run(s, &set, 1);
 }
 
+static void add_bank_bias(const mz_tensor *y, const mz_linear_bank *bank,
+                          const mz_routing *routing) {
+    for (int64_t e = 0; e < bank->n_experts; e++) {
+        const float *bias = bank->bias[e];
+        for (int64_t i = routing->expert_offsets[e]; i < routing->expert_offsets[e + 1]; i++) {
+            float *out = mz_tensor_f32(y, i);
+            for (int64_t o = 0; o < bank->d_out; o++) {
+                out[o] += bias[o];
+            }
+        }
+    }
+}
+
 mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                 const mz_linear_bank *bank, const mz_routing *routing,
                                 bool gather) {
@@ -47,12 +60,16 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
         .out = matrix_of_bank(bank),
         .out_data = bank->data,
         .expert_offsets = routing->expert_offsets,
-        .n_experts = routing->n_experts,
+        .n_experts = (int32_t)bank->n_experts,
         .n_rows = routing->n_tokens * routing->top_k,
         .source = gather ? routed_rows(x, routing) : all_rows(x),
         .y = y,
     };
-    return mz_products_run(s, &set, 1);
+    MZ_TRY(mz_products_run(s, &set, 1));
+    if (bank->bias != NULL) {
+        add_bank_bias(y, bank, routing);
+    }
+    return MZ_OK;
 }
 
 static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
@@ -67,8 +84,7 @@ static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_f
     };
 }
 
-mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_ffn *ffn) {
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const mz_product_set set = ffn_set(y, x, ffn);
     return mz_products_run(s, &set, 1);
 }
@@ -106,14 +122,18 @@ static mz_status run_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
         return s->backend->combine(s, y, &expert_out, routing, NULL, NULL);
     }
     MZ_TRY(mz_stream_take(s, n, x->shape[1], "shared expert output", &shared_out));
-    MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
-    MZ_TRY(mz_cpu_linear(s, &shared_logit, x, &moe->shared_gate));
+    const bool gated = moe->shared_gate.weight.n_dims > 0;
+    if (gated) {
+        MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
+        MZ_TRY(mz_cpu_linear(s, &shared_logit, x, &moe->shared_gate));
+    }
     /* The shared expert's segments are the longest: first, so that no thread waits for one at the
      * end. */
     const mz_product_set sets[MZ_PRODUCT_SETS] = {ffn_set(&shared_out, x, &moe->shared),
                                                   expert_set(&expert_out, x, moe, routing)};
     MZ_TRY(mz_products_run(s, sets, MZ_PRODUCT_SETS));
-    return s->backend->combine(s, y, &expert_out, routing, &shared_out, &shared_logit);
+    return s->backend->combine(s, y, &expert_out, routing, &shared_out,
+                               gated ? &shared_logit : NULL);
 }
 
 mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,

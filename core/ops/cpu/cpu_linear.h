@@ -33,8 +33,7 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
                                 const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
 /* The hidden activations of a few rows at a time never leave the second-level cache. */
-mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_ffn *ffn);
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
 
 /* Routed and shared experts are shared out among the threads together. Routing, dispatch and
  * combination are the stream's backend's own, so that the result equals the composed one bit by
@@ -45,10 +44,10 @@ mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const
 /* Weight gradients are summed in f32 over 512 rows at a time, bias gradients in f64. */
 mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
-mz_status mz_cpu_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather);
+mz_status mz_cpu_grouped_linear_backward(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather);
 /* mz_cpu_linear_scratch for the two backwards. */
 size_t mz_cpu_linear_backward_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 

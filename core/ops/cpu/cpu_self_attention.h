@@ -6,8 +6,8 @@
  * depend on the number of threads, nor on the other sequences of the call; they do depend on the
  * instruction set.
  *
- * A row may see a NaN or an infinity of a later row of its own sequence (0 times infinity), unlike
- * in mz_op_attention; never one of another sequence.
+ * A row may see a NaN or an infinity of a row of its own sequence that the rule hides from it (0
+ * times infinity), unlike in mz_op_attention; never one of another sequence.
  *
  * Scratch comes from the stream's arena and goes back at the end of the op. Errors: LIMIT when it
  * does not fit. */
@@ -34,7 +34,8 @@ mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz
                                          const mz_attention_rule *rule);
 
 /* Bytes that either op (MZ_OP_SELF_ATTENTION or MZ_OP_SELF_ATTENTION_BACKWARD) takes from the arena
- * at most. Linear in n_rows (24 bytes each), the number of threads and head_dim. */
+ * at most. Linear in n_rows (32 bytes each), the number of threads and head_dim (the wider of keys
+ * and values). */
 size_t mz_cpu_self_attention_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
 #ifdef __cplusplus

@@ -45,11 +45,14 @@ mz_status mz_ref_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
                                 const mz_linear_bank *bank, const mz_routing *routing,
                                 bool gather) {
     (void)s;
-    for (int32_t e = 0; e < routing->n_experts; e++) {
+    for (int32_t e = 0; e < bank->n_experts; e++) {
         for (int32_t i = routing->expert_offsets[e]; i < routing->expert_offsets[e + 1]; i++) {
             const int64_t row = gather ? routing->row_index[i] / routing->top_k : i;
             matrix_vector(mz_tensor_f32(y, i), mz_tensor_f32(x, row), bank->dtype, bank->data[e],
                           bank->ld, bank->d_out, bank->d_in, bank->precision);
+            for (int64_t o = 0; o < bank->d_out && bank->bias != NULL; o++) {
+                mz_tensor_f32(y, i)[o] += bank->bias[e][o];
+            }
         }
     }
     return MZ_OK;
