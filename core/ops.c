@@ -39,9 +39,33 @@ static mz_status check_linear(mz_stream *s, const char *op, const mz_linear *w, 
                        "%s: weight is %s, expected a floating-point type", op,
                        mz_dtype_get(t->dtype)->name);
     }
+    const int block = mz_dtype_get(t->dtype)->block_len;
+    if (d_in % block != 0 || t->ld % block != 0) {
+        return mz_fail(
+            &s->ctx->error, MZ_ERR_SHAPE,
+            "%s: weight is %s with rows of %lld elements, %lld apart, expected multiples "
+            "of %d",
+            op, mz_dtype_get(t->dtype)->name, (long long)d_in, (long long)t->ld, block);
+    }
     if (w->bias.n_dims != 0 &&
         (w->bias.n_dims != 1 || w->bias.shape[0] != d_out || w->bias.dtype != MZ_DTYPE_F32)) {
         return shape_error(s, op, "bias", &w->bias, d_out, 1);
+    }
+    return MZ_OK;
+}
+
+/* A bank's type and rows. */
+static mz_status check_bank(mz_stream *s, const char *op, const mz_linear_bank *bank) {
+    const mz_dtype_info *type = mz_dtype_get(bank->dtype);
+    if (!type->is_float) {
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                       "%s: expert weights are %s, expected a floating-point type", op, type->name);
+    }
+    if (bank->d_in % type->block_len != 0 || bank->ld % type->block_len != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "%s: expert weights are %s with rows of %lld elements, %lld apart, expected "
+                       "multiples of %d",
+                       op, type->name, (long long)bank->d_in, (long long)bank->ld, type->block_len);
     }
     return MZ_OK;
 }
@@ -501,6 +525,7 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     size.d_out = bank->d_out;
     MZ_TRY(check(s, "grouped_linear", "x", x, gather ? routing->n_tokens : n_slots, bank->d_in));
     MZ_TRY(check(s, "grouped_linear", "y", y, n_slots, bank->d_out));
+    MZ_TRY(check_bank(s, "grouped_linear", bank));
     if (bank->deltas != NULL) {
         return mz_composed_grouped_linear(s, y, x, bank, routing, gather);
     }
@@ -636,15 +661,15 @@ mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
 }
 
 /* An expert matrix of the layer: [d_out, d_in] for each of n experts. */
-static mz_status check_bank(mz_stream *s, const char *name, const mz_linear_bank *bank, int64_t n,
-                            int64_t d_out, int64_t d_in) {
+static mz_status check_expert_bank(mz_stream *s, const char *name, const mz_linear_bank *bank,
+                                   int64_t n, int64_t d_out, int64_t d_in) {
     if (bank->n_experts != n || bank->d_in != d_in || bank->d_out != d_out) {
         return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
                        "moe: expert matrix %s is %lld x [%lld, %lld], expected %lld x [%lld, %lld]",
                        name, (long long)bank->n_experts, (long long)bank->d_out,
                        (long long)bank->d_in, (long long)n, (long long)d_out, (long long)d_in);
     }
-    return MZ_OK;
+    return check_bank(s, "moe", bank);
 }
 
 static mz_status check_experts(mz_stream *s, const mz_moe *moe, int64_t d_in, int64_t d_out) {
@@ -663,10 +688,10 @@ static mz_status check_experts(mz_stream *s, const mz_moe *moe, int64_t d_in, in
     }
     const int64_t d_ff = moe->w_up.d_out;
     if (moe->w_gate.n_experts > 0) {
-        MZ_TRY(check_bank(s, "gate", &moe->w_gate, n, d_ff, d_in));
+        MZ_TRY(check_expert_bank(s, "gate", &moe->w_gate, n, d_ff, d_in));
     }
-    MZ_TRY(check_bank(s, "up", &moe->w_up, n, d_ff, d_in));
-    return check_bank(s, "down", &moe->w_down, n, d_out, d_ff);
+    MZ_TRY(check_expert_bank(s, "up", &moe->w_up, n, d_ff, d_in));
+    return check_expert_bank(s, "down", &moe->w_down, n, d_out, d_ff);
 }
 
 static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,

@@ -40,7 +40,7 @@ struct mz_lm_session {
 /* Logits of final states, downloaded to `out` [n_out, vocab_size] where there is one. */
 static mz_status run_head(mz_lm_session *session, mz_stream *s, const mz_tensor *hidden,
                           float *out) {
-    const mz_vocabulary *v = &session->model->text.vocabulary;
+    const mz_embedding *v = &session->model->text.embedding;
     for (int64_t begin = 0; begin < hidden->shape[0]; begin += HEAD_ROWS) {
         const size_t mark = mz_stream_mark(s);
         const int64_t left = hidden->shape[0] - begin;
@@ -48,7 +48,7 @@ static mz_status run_head(mz_lm_session *session, mz_stream *s, const mz_tensor 
         const mz_tensor rows = mz_tensor_rows(hidden, begin, n);
         mz_tensor logits;
         MZ_TRY(mz_stream_take(s, n, v->size, "logits", &logits));
-        MZ_TRY(mz_vocabulary_logits(s, &logits, v, &rows));
+        MZ_TRY(mz_embedding_logits(s, &logits, v, &rows));
         if (!s->arena.measure) {
             MZ_TRY(s->backend->download(s, out + begin * v->size, logits.data,
                                         (size_t)(n * v->size) * sizeof *out));
@@ -76,7 +76,7 @@ static mz_status run_pass(mz_lm_session *session, mz_stream *s, const pass *p,
     mz_tensor hidden;
     MZ_TRY(mz_stream_take(s, p->n_rows, text->decoder.d_model, "embedded rows", &x));
     MZ_TRY(mz_stream_take(s, p->n_out, text->decoder.d_model, "final states", &hidden));
-    MZ_TRY(mz_vocabulary_embed(s, &x, &text->vocabulary, p->ids));
+    MZ_TRY(mz_embedding_rows(s, &x, &text->embedding, p->ids));
     MZ_TRY(mz_trace_record(trace, s, -1, "embed", &x));
     MZ_TRY(mz_decoder_forward(s, &hidden, &x, &text->decoder, &batch, &session->cache,
                               session->ropes, trace));

@@ -208,8 +208,8 @@ static mz_status load_block(const loading *g, mz_block *b) {
 /* Everything of the checkpoint; called twice (core/loader.h). */
 static mz_status load_all(mz_text_decoder *t, const mz_text_config *c, mz_precision precision) {
     loading g = {.l = &t->loader, .c = c, .precision = precision};
-    mz_vocabulary *v = &t->vocabulary;
-    MZ_TRY(load_linear(&g, &v->embedding, c->vocab_size, c->d_model, false, c->names.embedding));
+    mz_embedding *v = &t->embedding;
+    MZ_TRY(load_linear(&g, &v->table, c->vocab_size, c->d_model, false, c->names.embedding));
     for (g.layer = 0; g.layer < c->n_layers; g.layer++) {
         MZ_TRY(load_block(&g, &t->decoder.blocks[g.layer]));
     }
@@ -217,7 +217,7 @@ static mz_status load_all(mz_text_decoder *t, const mz_text_config *c, mz_precis
     if (!c->tied) {
         return load_linear(&g, &v->head, c->vocab_size, c->d_model, c->head_bias, c->names.head);
     }
-    v->head.weight = v->embedding.weight;
+    v->head.weight = v->table.weight;
     v->head.precision = precision;
     return c->head_bias ? mz_loader_vector(&t->loader, &v->head.bias, c->vocab_size, "%s.bias",
                                            c->names.head)
@@ -237,8 +237,8 @@ mz_status mz_text_decoder_open(mz_context *ctx, const mz_text_config *config,
     for (int i = 0; i < config->n_ropes; i++) {
         out->decoder.ropes[i] = config->ropes[i];
     }
-    out->vocabulary =
-        (mz_vocabulary){.size = config->vocab_size, .scale = (float)config->embed_scale};
+    out->embedding =
+        (mz_embedding){.size = config->vocab_size, .scale = (float)config->embed_scale};
     MZ_TRY(mz_loader_open(ctx, backend, path, options, &out->loader));
     MZ_TRY(load_all(out, config, precision));
     MZ_TRY(mz_loader_begin_fill(&out->loader));

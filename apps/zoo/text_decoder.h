@@ -5,13 +5,13 @@
 #include "apps/zoo/text_config.h"
 #include "core/loader.h"
 #include "llm/decoder.h"
-#include "llm/vocabulary.h"
+#include "llm/embedding.h"
 
 /* Token ids -> embedding -> decoder -> head. decoder.blocks is allocated with mz_alloc. */
 typedef struct mz_text_decoder {
     mz_loader loader; /* owns the weights */
     mz_decoder decoder;
-    mz_vocabulary vocabulary;
+    mz_embedding embedding;
 } mz_text_decoder;
 
 /* Loads the weights at `path` through a loader with `options` into *out, which is zero, stays where

@@ -62,6 +62,7 @@ static const mz_backend cpu = {
     .dispatch = mz_cpu_dispatch,
     .grouped_linear = mz_cpu_grouped_linear,
     .combine = mz_cpu_combine,
+    .linears = mz_cpu_linears,
     .ffn = mz_cpu_ffn,
     .moe = mz_cpu_moe,
     .mask_logits = mz_cpu_mask_logits,

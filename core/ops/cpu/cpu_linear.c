@@ -1,6 +1,7 @@
 #include "core/ops/cpu/cpu_linear.h"
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 
 static mz_matrix matrix_of_linear(const mz_linear *w) {
     const mz_tensor *t = &w->weight;
@@ -68,6 +69,45 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
     MZ_TRY(mz_products_run(s, &set, 1));
     if (bank->bias != NULL) {
         add_bank_bias(y, bank, routing);
+    }
+    return MZ_OK;
+}
+
+/* Whether one packed form of x serves both. */
+static bool share_inputs(const mz_stream *s, const mz_matrix *a, const mz_matrix *b) {
+    const mz_precision precision = mz_product_precision(a->dtype, a->precision);
+    return precision == mz_product_precision(b->dtype, b->precision) &&
+           mz_product_kernels_for(s->ctx->isa, a->dtype, a->precision) ==
+               mz_product_kernels_for(s->ctx->isa, b->dtype, b->precision) &&
+           (precision != MZ_PRECISION_INT8 ||
+            mz_quantised_block(a->dtype) == mz_quantised_block(b->dtype));
+}
+
+/* Matrices that do not share the first one's form are left for another round. */
+mz_status mz_cpu_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                         const mz_linear *const *w) {
+    bool done[MZ_MAX_LINEARS] = {false};
+    for (int i = 0; i < n; i++) {
+        mz_matrix also[MZ_MAX_LINEARS];
+        const mz_tensor *also_y[MZ_MAX_LINEARS];
+        mz_product_set set = {.out = matrix_of_linear(w[i]),
+                              .n_experts = 1,
+                              .n_rows = x->shape[0],
+                              .source = all_rows(x),
+                              .y = y[i],
+                              .also = also,
+                              .also_y = also_y};
+        for (int j = i + 1; j < n && !done[i]; j++) {
+            const mz_matrix other = matrix_of_linear(w[j]);
+            if (!done[j] && share_inputs(s, &set.out, &other)) {
+                also[set.n_also] = other;
+                also_y[set.n_also++] = y[j];
+                done[j] = true;
+            }
+        }
+        if (!done[i]) {
+            MZ_TRY(mz_products_run(s, &set, 1));
+        }
     }
     return MZ_OK;
 }

@@ -62,6 +62,11 @@ static void add_bias_gradient(mz_stream *s, const mz_tensor *d_bias, const mz_te
 
 /* ---- Products ---- */
 
+/* Gradients of outputs are not quantised. */
+static mz_precision backward_precision(mz_precision precision) {
+    return precision == MZ_PRECISION_INT8 ? MZ_PRECISION_F32 : precision;
+}
+
 /* d_y^T x, where row i of d_y belongs to row i of x, or with an index to row index[i] / divisor. */
 static mz_product_set gradient_set(const mz_tensor *d_y, const mz_tensor *x, mz_precision precision,
                                    const int32_t *index, int32_t divisor) {
@@ -87,7 +92,7 @@ mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
         const mz_tensor *t = &w->weight;
         const mz_product_set set = {.out = {.data = t->data,
                                             .dtype = t->dtype,
-                                            .precision = w->precision,
+                                            .precision = backward_precision(w->precision),
                                             .d_out = t->shape[1],
                                             .d_in = t->shape[0],
                                             .ld = t->ld,
@@ -101,7 +106,7 @@ mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
     }
     if (d_w != NULL && is_present(&d_w->weight)) {
         float *const y_data = d_w->weight.data;
-        mz_product_set set = gradient_set(d_y, x, w->precision, NULL, 1);
+        mz_product_set set = gradient_set(d_y, x, backward_precision(w->precision), NULL, 1);
         set.y_data = &y_data;
         set.ld_y = d_w->weight.ld;
         MZ_TRY(mz_products_run(s, &set, 1));
@@ -146,7 +151,7 @@ static mz_status add_row_gradients(mz_stream *s, const mz_tensor *d_x, const mz_
         MZ_TRY(mz_stream_take(s, d_y->shape[0], bank->d_in, "row gradients", &d_rows));
     }
     const mz_product_set set = {.out = {.dtype = bank->dtype,
-                                        .precision = bank->precision,
+                                        .precision = backward_precision(bank->precision),
                                         .d_out = bank->d_in,
                                         .d_in = bank->d_out,
                                         .ld = bank->ld,
@@ -196,8 +201,8 @@ mz_status mz_cpu_grouped_linear_backward(mz_stream *s, const mz_bank_gradient *d
     if (d_w == NULL || d_w->weight == NULL) {
         return MZ_OK;
     }
-    mz_product_set set =
-        gradient_set(d_y, x, bank->precision, gather ? routing->row_index : NULL, routing->top_k);
+    mz_product_set set = gradient_set(d_y, x, backward_precision(bank->precision),
+                                      gather ? routing->row_index : NULL, routing->top_k);
     set.expert_offsets = routing->expert_offsets;
     set.n_experts = (int32_t)bank->n_experts;
     set.y_data = d_w->weight;

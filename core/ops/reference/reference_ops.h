@@ -1,6 +1,7 @@
 /* The reference implementation of each op: plain loops in the order of the formula, f64 sums, one
  * thread. Never optimised. Contracts stand in core/ops.h. MZ_PRECISION_BF16 rounds inputs and
- * weights to bf16 before multiplying. */
+ * weights to bf16 before multiplying, MZ_PRECISION_INT8 inputs to multiples of their block's
+ * largest / 127. */
 #ifndef MZ_CORE_OPS_REFERENCE_REFERENCE_OPS_H
 #define MZ_CORE_OPS_REFERENCE_REFERENCE_OPS_H
 
@@ -10,7 +11,7 @@
 /* A factor of a product as the precision has it. */
 float mz_ref_rounded(float x, mz_precision precision);
 
-/* Element i of f32, f16 or bf16 weights. */
+/* Element i of weights; rows follow each other without gaps in blocks. */
 float mz_ref_weight_at(mz_dtype dtype, const void *data, int64_t i);
 
 mz_status mz_ref_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
