@@ -212,6 +212,18 @@ static mz_status push_added(mz_context *ctx, mz_detokenizer *d, const char *text
     return end_stretch(ctx, d);
 }
 
+/* A stretch's first token without its U+2581, which the library is given as a text: one that is no
+ * piece of the model is handed back as it is. */
+static mz_status push_first(mz_context *ctx, mz_detokenizer *d, const char *text, size_t n_bytes) {
+    const mz_vocabulary *v = &d->tokenizer->vocabulary;
+    const int32_t id = mz_vocabulary_find(v, text, n_bytes);
+    if (id >= 0 && id < d->tokenizer->decode.n_pieces) {
+        return push_piece(ctx, d, (mz_piece_type)v->pieces[id].type, text, n_bytes);
+    }
+    d->started = d->started || n_bytes > 0;
+    return put_repaired(ctx, d, text, n_bytes);
+}
+
 static mz_status push_llama(mz_context *ctx, mz_detokenizer *d, int32_t id, mz_piece_type type,
                             const char *text, size_t n_bytes) {
     const mz_decode_plan *plan = &d->tokenizer->decode;
@@ -233,9 +245,10 @@ static mz_status push_llama(mz_context *ctx, mz_detokenizer *d, int32_t id, mz_p
         if (d->after_special && d->n_tokens == 1 && plan->prefix_space && !spaced) {
             MZ_TRY(put(ctx, d, " ", 1));
         }
-        const size_t cut = spaced && d->n_tokens == 0 && plan->prefix_space ? 3 : 0;
         d->to_run = d->keep_control && plan->legacy;
-        MZ_TRY(push_piece(ctx, d, type, text + cut, n_bytes - cut));
+        MZ_TRY(spaced && d->n_tokens == 0 && plan->prefix_space
+                   ? push_first(ctx, d, text + 3, n_bytes - 3)
+                   : push_piece(ctx, d, type, text, n_bytes));
         d->to_run = false;
     }
     d->after_special = special;

@@ -53,18 +53,22 @@ void mz_sentencepiece_free(mz_sentencepiece *model) {
     delete model;
 }
 
-mz_status mz_sentencepiece_encode(mz_error *err, const mz_sentencepiece *model, const char *text,
-                                  size_t n_bytes, mz_sentencepiece_take take, void *arg) {
+namespace {
+
+/* Encodes into `items`, strings or ids, and hands each to `give`. */
+template <typename Item, typename Give>
+mz_status encode_with(mz_error *err, const mz_sentencepiece *model, const char *text,
+                      size_t n_bytes, Give give) {
     try {
-        std::vector<int> ids;
-        const auto status = model->processor.Encode(absl::string_view(text, n_bytes), &ids);
+        std::vector<Item> items;
+        const auto status = model->processor.Encode(absl::string_view(text, n_bytes), &items);
         if (!status.ok()) {
             return failed(err, "encoding", status.ToString().c_str());
         }
-        for (const int id : ids) {
-            const mz_status taken = take(arg, id);
-            if (taken != MZ_OK) {
-                return taken;
+        for (const Item &item : items) {
+            const mz_status given = give(item);
+            if (given != MZ_OK) {
+                return given;
             }
         }
         return MZ_OK;
@@ -75,4 +79,19 @@ mz_status mz_sentencepiece_encode(mz_error *err, const mz_sentencepiece *model, 
     } catch (...) {
         return failed(err, "encoding", "an unknown failure");
     }
+}
+
+} // namespace
+
+mz_status mz_sentencepiece_encode(mz_error *err, const mz_sentencepiece *model, const char *text,
+                                  size_t n_bytes, mz_sentencepiece_take take, void *arg) {
+    return encode_with<int>(err, model, text, n_bytes,
+                            [take, arg](int id) { return take(arg, id); });
+}
+
+mz_status mz_sentencepiece_pieces(mz_error *err, const mz_sentencepiece *model, const char *text,
+                                  size_t n_bytes, mz_sentencepiece_take_text take, void *arg) {
+    return encode_with<std::string>(
+        err, model, text, n_bytes,
+        [take, arg](const std::string &piece) { return take(arg, piece.data(), piece.size()); });
 }

@@ -27,6 +27,13 @@ typedef mz_status (*mz_sentencepiece_take)(void *arg, int32_t id);
 mz_status mz_sentencepiece_encode(mz_error *err, const mz_sentencepiece *model, const char *text,
                                   size_t n_bytes, mz_sentencepiece_take take, void *arg);
 
+/* Hands each piece of the text as it stands in the model, or as the text has it where it is
+ * unknown, to `take`: joined, and with byte pieces as the bytes that they are, the normalised text.
+ */
+typedef mz_status (*mz_sentencepiece_take_text)(void *arg, const char *piece, size_t n_bytes);
+mz_status mz_sentencepiece_pieces(mz_error *err, const mz_sentencepiece *model, const char *text,
+                                  size_t n_bytes, mz_sentencepiece_take_text take, void *arg);
+
 #ifdef __cplusplus
 }
 #endif

@@ -71,6 +71,15 @@ mz_status mz_token_trie_add(mz_context *ctx, mz_token_trie *trie, const char *te
     return MZ_OK;
 }
 
+bool mz_token_trie_step(const mz_token_trie *trie, uint32_t *node, char byte) {
+    if (trie->n_nodes == 0) {
+        return false;
+    }
+    const mz_trie_edge *edge = &trie->edges[find_slot(trie, *node, (uint8_t)byte)];
+    *node = edge->node;
+    return edge->key != 0;
+}
+
 int32_t mz_token_trie_find(const mz_token_trie *trie, const char *text, size_t n_bytes, size_t at,
                            mz_token_filter filter, const void *arg, size_t *start, size_t *end) {
     for (size_t i = at; i < n_bytes && trie->n_nodes > 0; i++) {
@@ -79,12 +88,7 @@ int32_t mz_token_trie_find(const mz_token_trie *trie, const char *text, size_t n
         }
         int32_t found = -1;
         uint32_t node = 0;
-        for (size_t k = i; k < n_bytes; k++) {
-            const mz_trie_edge *edge = &trie->edges[find_slot(trie, node, (uint8_t)text[k])];
-            if (edge->key == 0) {
-                break;
-            }
-            node = edge->node;
+        for (size_t k = i; k < n_bytes && mz_token_trie_step(trie, &node, text[k]); k++) {
             const int32_t id = trie->ids[node];
             if (id >= 0 && (filter == NULL || filter(arg, id))) {
                 found = id;

@@ -44,6 +44,10 @@ typedef bool (*mz_token_filter)(const void *arg, int32_t id);
 int32_t mz_token_trie_find(const mz_token_trie *trie, const char *text, size_t n_bytes, size_t at,
                            mz_token_filter filter, const void *arg, size_t *start, size_t *end);
 
+/* From *node (0: the root) along one byte; false where nothing goes on. trie->ids[*node] is the
+ * token that ends there. */
+bool mz_token_trie_step(const mz_token_trie *trie, uint32_t *node, char byte);
+
 void mz_token_trie_free(mz_context *ctx, mz_token_trie *trie);
 
 #ifdef __cplusplus

@@ -1,6 +1,5 @@
 #include "llm/tokenizer.h"
 
-#include <dirent.h>
 #include <string.h>
 
 #include "core/file.h"
@@ -41,6 +40,7 @@ void mz_tokenizer_close(mz_context *ctx, mz_tokenizer *t) {
     mz_merge_table_free(ctx, &t->bpe.pairs);
     mz_sentencepiece_free(t->spm.library);
     mz_free(ctx, t->spm.data);
+    mz_unigram_free(ctx, &t->spm.unigram);
     mz_free(ctx, t->chat_template);
     mz_free(ctx, t);
 }
@@ -102,29 +102,6 @@ static mz_status read_file(mz_context *ctx, const char *path, mz_tokenizer_sourc
         path);
 }
 
-/* The name of the only *.tiktoken of a folder; *out stays NULL where there is none. */
-static mz_status find_tiktoken(mz_context *ctx, const char *dir, char **out) {
-    DIR *folder = opendir(dir);
-    if (folder == NULL) {
-        return MZ_OK;
-    }
-    mz_status status = MZ_OK;
-    for (const struct dirent *e = readdir(folder); e != NULL && status == MZ_OK;
-         e = readdir(folder)) {
-        if (!ends_with(e->d_name, ".tiktoken")) {
-            continue;
-        }
-        if (*out != NULL) {
-            status = mz_fail(&ctx->error, MZ_ERR_FORMAT,
-                             "%s: more than one *.tiktoken file; name the one to use", dir);
-        } else {
-            status = mz_strdup(ctx, e->d_name, out);
-        }
-    }
-    (void)closedir(folder);
-    return status;
-}
-
 /* Path of the first tokenizer file of a folder. */
 static mz_status find_file(mz_context *ctx, const char *dir, char **out) {
     static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};
@@ -139,7 +116,7 @@ static mz_status find_file(mz_context *ctx, const char *dir, char **out) {
         }
     }
     char *name = NULL;
-    mz_status status = find_tiktoken(ctx, dir, &name);
+    mz_status status = mz_dir_find(ctx, dir, ".tiktoken", &name);
     if (status == MZ_OK && name != NULL) {
         status = mz_path_join(ctx, dir, name, out);
     } else if (status == MZ_OK) {

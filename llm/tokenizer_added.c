@@ -29,13 +29,6 @@ mz_status mz_added_token_add(mz_context *ctx, mz_tokenizer *t, const mz_added_to
     return status;
 }
 
-/* The property White_Space. */
-static bool is_space(uint32_t c) {
-    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
-}
-
 /* What \w matches. */
 static bool is_word(uint32_t c) {
     const utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
@@ -43,22 +36,10 @@ static bool is_word(uint32_t c) {
            category == UTF8PROC_CATEGORY_PC;
 }
 
-/* The character that ends before `at`, and where it begins. */
-static uint32_t character_before(const char *text, size_t at, size_t *start) {
-    size_t i = at - 1;
-    while (i > 0 && ((unsigned char)text[i] & 0xC0) == 0x80) {
-        i--;
-    }
-    uint32_t code = 0;
-    (void)mz_utf8_decode(text + i, at - i, &code);
-    *start = i;
-    return code;
-}
-
 static bool beside_word(const char *text, size_t n_bytes, size_t start, size_t end) {
     size_t before = 0;
     uint32_t code = 0;
-    if (start > 0 && is_word(character_before(text, start, &before))) {
+    if (start > 0 && is_word(mz_utf8_before(text, start, &before))) {
         return true;
     }
     return end < n_bytes && mz_utf8_decode(text + end, n_bytes - end, &code) > 0 && is_word(code);
@@ -69,7 +50,7 @@ static void strip(const mz_added_token *token, const char *text, size_t n_bytes,
                   size_t *start, size_t *end) {
     while (token->strip_left && *start > given) {
         size_t before = 0;
-        if (!is_space(character_before(text, *start, &before))) {
+        if (!mz_utf8_is_space(mz_utf8_before(text, *start, &before))) {
             break;
         }
         *start = before;
@@ -77,7 +58,7 @@ static void strip(const mz_added_token *token, const char *text, size_t n_bytes,
     while (token->strip_right && *end < n_bytes) {
         uint32_t code = 0;
         const int n = mz_utf8_decode(text + *end, n_bytes - *end, &code);
-        if (n == 0 || !is_space(code)) {
+        if (n == 0 || !mz_utf8_is_space(code)) {
             break;
         }
         *end += (size_t)n;

@@ -73,7 +73,6 @@ typedef struct encode_state {
     bool parse_special;
     bool is_first; /* nothing of the text has been encoded yet */
     const char *word;
-    int64_t word_begins; /* ids in the list before it */
     mz_merge_work merge;
     mz_text_splitting splitting;
     mz_text_buffer normalized, spaced, scratch;
@@ -112,16 +111,6 @@ static bool lookup_text(const void *arg, const mz_merge_symbol *left, const mz_m
     return true;
 }
 
-static mz_status push_unknown(mz_context *ctx, encode_state *s) {
-    const mz_bpe *bpe = &s->t->bpe;
-    const mz_token_list *list = s->list;
-    if (bpe->unknown < 0 ||
-        (bpe->fuse_unknown && list->n > s->word_begins && list->ids[list->n - 1] == bpe->unknown)) {
-        return MZ_OK;
-    }
-    return mz_token_list_push(ctx, s->list, bpe->unknown);
-}
-
 /* Whether all bytes of a character have tokens. */
 static bool has_bytes(const mz_bpe *bpe, const char *text, size_t n_bytes) {
     bool all = bpe->byte_fallback;
@@ -131,13 +120,14 @@ static bool has_bytes(const mz_bpe *bpe, const char *text, size_t n_bytes) {
     return all;
 }
 
-/* A symbol that is no token: its bytes, or unknown. */
-static mz_status push_spelt(mz_context *ctx, encode_state *s, const char *text, size_t n_bytes) {
-    if (!has_bytes(&s->t->bpe, text, n_bytes)) {
-        return push_unknown(ctx, s);
+mz_status mz_bpe_push_spelt(mz_context *ctx, const mz_bpe *bpe, const char *text, size_t n_bytes,
+                            bool fused, mz_token_list *list) {
+    if (!has_bytes(bpe, text, n_bytes)) {
+        const bool again = fused && list->n > 0 && list->ids[list->n - 1] == bpe->unknown;
+        return bpe->unknown < 0 || again ? MZ_OK : mz_token_list_push(ctx, list, bpe->unknown);
     }
     for (size_t i = 0; i < n_bytes; i++) {
-        MZ_TRY(mz_token_list_push(ctx, s->list, s->t->bpe.byte_ids[(uint8_t)text[i]]));
+        MZ_TRY(mz_token_list_push(ctx, list, bpe->byte_ids[(uint8_t)text[i]]));
     }
     return MZ_OK;
 }
@@ -170,11 +160,17 @@ static mz_status begin_word(mz_context *ctx, encode_state *s, const char *word, 
     return MZ_OK;
 }
 
+/* A token that a text may become; control and added tokens have been cut out where they may. */
+static int32_t find_normal(const mz_vocabulary *v, const char *text, size_t n_bytes) {
+    const int32_t id = mz_vocabulary_find(v, text, n_bytes);
+    return id >= 0 && v->pieces[id].type == MZ_PIECE_NORMAL ? id : -1;
+}
+
 /* The token that is the whole word, or -1. */
 static int32_t find_word(const encode_state *s, const char *word, size_t n_bytes) {
     const mz_vocabulary *v = &s->t->vocabulary;
     if (!s->t->bpe.byte_level || !s->t->bpe.spelled) {
-        return mz_vocabulary_find(v, word, n_bytes);
+        return find_normal(v, word, n_bytes);
     }
     char spelled[256];
     if (n_bytes > sizeof spelled / 2) {
@@ -187,7 +183,7 @@ static int32_t find_word(const encode_state *s, const char *word, size_t n_bytes
         memcpy(spelled + n, one, length);
         n += length;
     }
-    return mz_vocabulary_find(v, spelled, n);
+    return find_normal(v, spelled, n);
 }
 
 static mz_status encode_word(mz_context *ctx, void *arg, const char *word, size_t n_bytes) {
@@ -200,7 +196,7 @@ static mz_status encode_word(mz_context *ctx, void *arg, const char *word, size_
         }
     }
     s->word = word;
-    s->word_begins = s->list->n;
+    const int64_t begins = s->list->n;
     MZ_TRY(begin_word(ctx, s, word, n_bytes));
     MZ_TRY(
         mz_merge_run(ctx, &s->merge, bpe->lookup == MZ_BPE_PAIRS ? lookup_pair : lookup_text, s));
@@ -209,7 +205,8 @@ static mz_status encode_word(mz_context *ctx, void *arg, const char *word, size_
         if (symbol->id >= 0) {
             MZ_TRY(mz_token_list_push(ctx, s->list, symbol->id));
         } else {
-            MZ_TRY(push_spelt(ctx, s, word + symbol->start, symbol->n_bytes));
+            MZ_TRY(mz_bpe_push_spelt(ctx, bpe, word + symbol->start, symbol->n_bytes,
+                                     bpe->fuse_unknown && s->list->n > begins, s->list));
         }
         i = symbol->next;
     }

@@ -23,7 +23,9 @@ static mz_status load(mz_context *ctx, const char *dir, const char *name, json_t
         return MZ_OK;
     }
     MZ_TRY(mz_path_join(ctx, dir, name, path));
-    return mz_json_load(ctx, *path, out);
+    /* model_max_length is 10^30 where there is none; ids are only in the other files. */
+    return strcmp(name, "tokenizer_config.json") == 0 ? mz_json_load_reals(ctx, *path, out)
+                                                      : mz_json_load(ctx, *path, out);
 }
 
 /* "text" or {"content": "text", ...}. */

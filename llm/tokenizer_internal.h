@@ -9,6 +9,7 @@
 #include "llm/text_splitter.h"
 #include "llm/token_trie.h"
 #include "llm/tokenizer.h"
+#include "llm/unigram.h"
 #include "llm/vocabulary.h"
 
 #define MZ_SPACE_PIECE "\xE2\x96\x81" /* U+2581, SentencePiece's space */
@@ -76,11 +77,13 @@ typedef struct mz_spm_plan {
     mz_sentencepiece *library; /* NULL for the other kinds */
     char *data;                /* the model until it is loaded, with room for four bytes more */
     size_t n_data;
+    bool is_unigram; /* the library normalises, `unigram` cuts */
+    mz_unigram unigram;
     bool first_only; /* legacy false: the dummy space is put in front once */
     bool prefix_space;
     char unknown_text[32]; /* the unknown token's text, put in front to keep a leading space */
     size_t n_unknown_text;
-    size_t n_unknown; /* tokens that it becomes */
+    int64_t n_unknown; /* tokens that it becomes */
 } mz_spm_plan;
 
 typedef struct mz_tokenizer_encoder mz_tokenizer_encoder;
@@ -118,6 +121,11 @@ extern const mz_tokenizer_encoder mz_tokenizer_spm;
 /* An empty tokenizer without special tokens. Errors: NOMEM. */
 mz_status mz_tokenizer_create(mz_context *ctx, const mz_tokenizer_encoder *encoder,
                               const char *name, mz_tokenizer **out);
+
+/* Appends the ids of a character that is no token: its bytes, or the unknown token; `fused`: not if
+ * that came just before. */
+mz_status mz_bpe_push_spelt(mz_context *ctx, const mz_bpe *bpe, const char *text, size_t n_bytes,
+                            bool fused, mz_token_list *list);
 
 mz_status mz_token_list_push(mz_context *ctx, mz_token_list *list, int32_t id);
 

@@ -158,7 +158,10 @@ static mz_status read_all(const mz_json_object *o, mz_tokenizer *t) {
     mz_bpe_find_bytes(t);
     MZ_TRY(add_tokens(o, json_object_get(o->object, "added_tokens"), t));
     t->name = t->bpe.byte_level ? "byte-level BPE" : "BPE";
-    return mz_tokenizer_json_around(o, json_object_get(o->object, "post_processor"), t);
+    MZ_TRY(mz_tokenizer_json_around(o, json_object_get(o->object, "post_processor"), t));
+    /* What is put in front of a text begins it; a configuration beside the file may say more. */
+    t->special[MZ_TOKEN_BOS] = t->n_before > 0 ? t->before[0] : -1;
+    return MZ_OK;
 }
 
 mz_status mz_tokenizer_parse_json(mz_context *ctx, const json_t *root, const char *name,

@@ -43,6 +43,13 @@ static mz_status read_model(mz_context *ctx, const char *data, size_t n_bytes, c
                                       false));
         }
     }
+    t->spm.is_unigram = info.model_type == 1;
+    t->bpe.unknown = t->special[MZ_TOKEN_UNKNOWN];
+    t->bpe.byte_fallback = info.byte_fallback;
+    if (t->spm.is_unigram) {
+        mz_bpe_find_bytes(t);
+        MZ_TRY(mz_unigram_build(ctx, v, &t->spm.unigram));
+    }
     /* The library is given it when the configuration has been read, which may change it. */
     void *memory = NULL;
     MZ_TRY(mz_alloc(ctx, n_bytes + 4, name, &memory));
@@ -97,43 +104,62 @@ mz_status mz_spm_configure(const mz_json_object *o, const char *class_name, mz_t
     return MZ_OK;
 }
 
-static mz_status count(void *arg, int32_t id) {
-    size_t *n = arg;
-    (void)id;
-    (*n)++;
-    return MZ_OK;
-}
-
-mz_status mz_spm_load(mz_context *ctx, mz_tokenizer *t) {
-    mz_spm_plan *spm = &t->spm;
-    MZ_TRY(mz_sentencepiece_load(&ctx->error, spm->data, spm->n_data, "tokenizer", &spm->library));
-    mz_free(ctx, spm->data);
-    spm->data = NULL;
-    size_t n = 0;
-    const char *text = mz_vocabulary_text(&t->vocabulary, t->special[MZ_TOKEN_UNKNOWN], &n);
-    if (spm->first_only && n < sizeof spm->unknown_text) {
-        memcpy(spm->unknown_text, text, n);
-        spm->n_unknown_text = n;
-        MZ_TRY(mz_sentencepiece_encode(&ctx->error, spm->library, text, n, count, &spm->n_unknown));
-    }
-    return MZ_OK;
-}
-
 /* --- Encoding -------------------------------------------------------------------------------- */
 
 typedef struct taker {
     mz_context *ctx;
+    const mz_tokenizer *t;
     mz_token_list *list;
-    size_t n_skip;
+    mz_text_buffer normalized;
 } taker;
 
-static mz_status take(void *arg, int32_t id) {
-    taker *t = arg;
-    if (t->n_skip > 0) {
-        t->n_skip--;
-        return MZ_OK;
+static mz_status take_id(void *arg, int32_t id) {
+    taker *to = arg;
+    return mz_token_list_push(to->ctx, to->list, id);
+}
+
+static mz_status take_text(void *arg, const char *piece, size_t n_bytes) {
+    taker *to = arg;
+    const mz_vocabulary *v = &to->t->vocabulary;
+    const int32_t id = mz_vocabulary_find(v, piece, n_bytes);
+    if (id >= 0 && v->pieces[id].type == MZ_PIECE_BYTE) {
+        const char byte = (char)mz_byte_piece_value(piece, n_bytes);
+        return mz_text_buffer_put(to->ctx, &to->normalized, &byte, 1);
     }
-    return mz_token_list_push(t->ctx, t->list, id);
+    return mz_text_buffer_put(to->ctx, &to->normalized, piece, n_bytes);
+}
+
+static mz_status cut_unigram(taker *to) {
+    const mz_tokenizer *t = to->t;
+    mz_unigram_piece *pieces = NULL;
+    size_t n = 0;
+    mz_status status = mz_unigram_cut(to->ctx, &t->spm.unigram, &t->vocabulary, to->normalized.data,
+                                      to->normalized.n, &pieces, &n);
+    for (size_t i = 0; i < n && status == MZ_OK; i++) {
+        const mz_unigram_piece *p = &pieces[i];
+        status = p->id >= 0 ? mz_token_list_push(to->ctx, to->list, p->id)
+                            : mz_bpe_push_spelt(to->ctx, &t->bpe, to->normalized.data + p->start,
+                                                p->end - p->start, i > 0 && pieces[i - 1].id < 0,
+                                                to->list);
+    }
+    mz_free(to->ctx, pieces);
+    return status;
+}
+
+/* What the library's Encode gives. */
+static mz_status encode_piece(mz_context *ctx, const mz_tokenizer *t, const char *text,
+                              size_t n_bytes, mz_token_list *list) {
+    taker to = {.ctx = ctx, .t = t, .list = list};
+    mz_error *err = &ctx->error;
+    if (!t->spm.is_unigram) {
+        return mz_sentencepiece_encode(err, t->spm.library, text, n_bytes, take_id, &to);
+    }
+    mz_status status = mz_sentencepiece_pieces(err, t->spm.library, text, n_bytes, take_text, &to);
+    if (status == MZ_OK) {
+        status = cut_unigram(&to);
+    }
+    mz_free(ctx, to.normalized.data);
+    return status;
 }
 
 static bool begins_with_space(const char *text, size_t n_bytes) {
@@ -141,23 +167,35 @@ static bool begins_with_space(const char *text, size_t n_bytes) {
            (n_bytes >= 3 && memcmp(text, MZ_SPACE_PIECE, 3) == 0);
 }
 
+/* Takes out the ids from `first` on, `n` of them at most. */
+static void remove_ids(mz_token_list *list, int64_t first, int64_t n) {
+    n = list->n - first >= n ? n : 0;
+    if (n > 0) {
+        memmove(list->ids + first, list->ids + first + n,
+                (size_t)(list->n - first - n) * sizeof *list->ids);
+        list->n -= n;
+    }
+}
+
 static mz_status encode_stretch(mz_context *ctx, const mz_tokenizer *t, const char *text,
                                 size_t n_bytes, mz_token_list *list) {
     const mz_spm_plan *spm = &t->spm;
-    taker to = {.ctx = ctx, .list = list};
     if (!spm->first_only || !begins_with_space(text, n_bytes)) {
-        return mz_sentencepiece_encode(&ctx->error, spm->library, text, n_bytes, take, &to);
+        return encode_piece(ctx, t, text, n_bytes, list);
     }
     /* As LlamaTokenizer does it: the unknown token's text in front keeps the space from being taken
      * for one too many; its own tokens are left out. */
     mz_text_buffer b = {0};
-    to.n_skip = spm->n_unknown;
+    const int64_t before = list->n;
     mz_status status = mz_text_buffer_put(ctx, &b, spm->unknown_text, spm->n_unknown_text);
     if (status == MZ_OK) {
         status = mz_text_buffer_put(ctx, &b, text, n_bytes);
     }
     if (status == MZ_OK) {
-        status = mz_sentencepiece_encode(&ctx->error, spm->library, b.data, b.n, take, &to);
+        status = encode_piece(ctx, t, b.data, b.n, list);
+    }
+    if (status == MZ_OK) {
+        remove_ids(list, before, spm->n_unknown);
     }
     mz_free(ctx, b.data);
     return status;
@@ -182,9 +220,7 @@ static void drop_lone_space(const mz_tokenizer *t, mz_token_list *list, int64_t 
     const int32_t space = mz_vocabulary_find(&t->vocabulary, MZ_SPACE_PIECE, 3);
     if (list->n - before > 1 && list->ids[before] == space &&
         mz_tokenizer_is_control(t, list->ids[before + 1])) {
-        memmove(list->ids + before, list->ids + before + 1,
-                (size_t)(list->n - before - 1) * sizeof *list->ids);
-        list->n--;
+        remove_ids(list, before, 1);
     }
 }
 
@@ -234,3 +270,22 @@ static mz_status encode(mz_context *ctx, const mz_tokenizer *t, const char *text
 }
 
 const mz_tokenizer_encoder mz_tokenizer_spm = {.encode = encode};
+
+mz_status mz_spm_load(mz_context *ctx, mz_tokenizer *t) {
+    mz_spm_plan *spm = &t->spm;
+    MZ_TRY(mz_sentencepiece_load(&ctx->error, spm->data, spm->n_data, "tokenizer", &spm->library));
+    mz_free(ctx, spm->data);
+    spm->data = NULL;
+    size_t n = 0;
+    const char *text = mz_vocabulary_text(&t->vocabulary, t->special[MZ_TOKEN_UNKNOWN], &n);
+    if (spm->first_only && n < sizeof spm->unknown_text) {
+        memcpy(spm->unknown_text, text, n);
+        spm->n_unknown_text = n;
+        mz_token_list list = {0};
+        const mz_status status = encode_piece(ctx, t, text, n, &list);
+        spm->n_unknown = list.n;
+        mz_token_list_free(ctx, &list);
+        return status;
+    }
+    return MZ_OK;
+}

@@ -90,6 +90,23 @@ size_t mz_utf8_bad_length(const char *text, size_t n_bytes, bool *cut) {
     return n > 0 ? n : 1;
 }
 
+bool mz_utf8_is_space(uint32_t c) {
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
+}
+
+uint32_t mz_utf8_before(const char *text, size_t at, size_t *start) {
+    size_t i = at - 1;
+    while (i > 0 && ((unsigned char)text[i] & 0xC0) == 0x80) {
+        i--;
+    }
+    uint32_t code = 0;
+    (void)mz_utf8_decode(text + i, at - i, &code);
+    *start = i;
+    return code;
+}
+
 /* Where the first byte stands that is no part of a character; n_bytes where there is none. */
 static size_t first_bad(const char *text, size_t n_bytes) {
     size_t i = 0;

@@ -25,6 +25,12 @@ size_t mz_utf8_encode(uint32_t code, char out[4]);
  * be NULL): the text ends within what may become a character. */
 size_t mz_utf8_bad_length(const char *text, size_t n_bytes, bool *cut);
 
+/* The property White_Space. */
+bool mz_utf8_is_space(uint32_t code);
+
+/* The character that ends before text + at, at > 0 (valid UTF-8), and where it begins. */
+uint32_t mz_utf8_before(const char *text, size_t at, size_t *start);
+
 bool mz_utf8_valid(const char *text, size_t n_bytes);
 
 /* A copy with U+FFFD for what is no UTF-8, NUL-terminated, released with mz_free. Errors: NOMEM. */

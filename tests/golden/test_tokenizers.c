@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
+#include "core/gguf.h"
 #include "llm/tokenizer.h"
 #include "tests/testing.h"
 
@@ -181,6 +183,73 @@ static void run_cases(mz_context *ctx, const golden_case *cases, size_t n) {
     }
 }
 
+/* Copies golden/tokenizers/FOLDER/FILE into `dir`. */
+static void copy_file(const char *folder, const char *file, const char *dir) {
+    char path[1024];
+    golden_path(path, folder, file);
+    static char data[1 << 20];
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    const size_t n = fread(data, 1, sizeof data, f);
+    assert_true(n > 0 && n < sizeof data);
+    assert_int_equal(fclose(f), 0);
+    (void)mz_write_file(dir, file, data, n);
+}
+
+/* The model with what transformers saves beside it. */
+static void llama_tokenizer_is_obeyed(void **state) {
+    mz_context *ctx = *state;
+    static const char *const folders[] = {"spm-bpe-llama/hf-legacy", "spm-bpe-llama/hf"};
+    static const char *const files[] = {"added_tokens.json", "special_tokens_map.json",
+                                        "tokenizer_config.json"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *dir = mz_temp_dir_create();
+        copy_file("spm-bpe-llama", "tokenizer.model", dir);
+        for (size_t k = 0; k < sizeof files / sizeof files[0]; k++) {
+            copy_file(folders[i], files[k], dir);
+        }
+        mz_tokenizer *t = NULL;
+        mz_assert_ok(ctx, mz_tokenizer_open(ctx, dir, &t));
+        check_case(ctx, t, &(golden_case){NULL, folders[i], "cases.jsonl", WITH_BOS, false});
+        check_case(ctx, t, &(golden_case){NULL, folders[i], "decode.jsonl", WITH_BOS, true});
+        mz_tokenizer_close(ctx, t);
+        mz_temp_dir_remove(dir);
+    }
+}
+
+/* Those of published models, read from their GGUF files, where they are on this machine. */
+static void tokenizers_of_gguf_files(void **state) {
+    mz_context *ctx = *state;
+    static const struct {
+        const char *file;
+        const char *folder;
+        bool keep_control;
+    } models[] = {
+        {"smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf", "real-smollm2", true},
+        {"gemma3-270m/gemma-3-270m-q4_k_m.gguf", "real-gemma3", false},
+    };
+    const char *root = getenv("MOEZOO_MODELS");
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        char path[1024];
+        (void)snprintf(path, sizeof path, "%s/%s", root != NULL ? root : "", models[i].file);
+        if (root == NULL || !mz_file_exists(path)) {
+            print_message("%s: not on this machine (MOEZOO_MODELS), left out\n", models[i].file);
+            continue;
+        }
+        mz_gguf *gguf = NULL;
+        mz_tokenizer *t = NULL;
+        mz_assert_ok(ctx, mz_gguf_open(ctx, path, &gguf));
+        mz_assert_ok(ctx, mz_tokenizer_open_gguf(ctx, gguf, &t));
+        mz_gguf_close(ctx, gguf);
+        const bool keep = models[i].keep_control;
+        const char *folder = models[i].folder;
+        check_case(ctx, t, &(golden_case){NULL, folder, "cases.jsonl", PLAIN, keep});
+        check_case(ctx, t, &(golden_case){NULL, folder, "cases_special.jsonl", SPECIAL, true});
+        check_case(ctx, t, &(golden_case){NULL, folder, "decode.jsonl", PLAIN, keep});
+        mz_tokenizer_close(ctx, t);
+    }
+}
+
 static void texts_become_the_same_ids(void **state) {
     run_cases(*state, all_cases, sizeof all_cases / sizeof all_cases[0]);
 }
@@ -193,6 +262,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_become_the_same_ids),
         cmocka_unit_test(ids_become_the_same_text),
+        cmocka_unit_test(llama_tokenizer_is_obeyed),
+        cmocka_unit_test(tokenizers_of_gguf_files),
     };
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }
