@@ -10,6 +10,8 @@
 #include "core/file.h"
 #include "core/json.h"
 
+enum { MAX_ROWS = 1 << 24 /* of q: heads times their size */ };
+
 static bool ends_with(const char *text, const char *suffix) {
     const size_t n = strlen(text);
     const size_t n_suffix = strlen(suffix);
