@@ -8,7 +8,11 @@
 #include "core/json.h"
 #include "llm/sentencepiece_model.h"
 
-enum { MAX_MODEL_BYTES = 64 << 20, UNKNOWN = 2 /* in the order of special tokens below */ };
+enum {
+    MAX_MODEL_BYTES = 64 << 20,
+    MAX_TEMPLATE_BYTES = 1 << 20,
+    UNKNOWN = 2 /* in the order of special tokens below */
+};
 
 /* The splitting expressions of the families' tokenizer.json files. */
 #define WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
@@ -130,6 +134,33 @@ static int64_t special_id(const vocabulary *v, const json_t *settings, const jso
     return id < v->n ? id : -1;
 }
 
+/* In tokenizer_config.json, or in a file of its own. */
+static mz_status write_template(const vocabulary *v, const char *dir, const json_t *settings,
+                                mz_gguf_meta *meta) {
+    static const char key[] = "tokenizer.chat_template";
+    static const char file[] = "chat_template.jinja";
+    const char *text = json_string_value(json_object_get(settings, "chat_template"));
+    char *path = NULL;
+    char *read = NULL;
+    size_t n = 0;
+    bool there = false;
+    if (text != NULL) {
+        return mz_gguf_meta_text(meta, key, text, strlen(text));
+    }
+    MZ_TRY(mz_dir_has_file(v->ctx, dir, file, &there));
+    if (!there) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_path_join(v->ctx, dir, file, &path));
+    mz_status status = mz_file_read(v->ctx, path, MAX_TEMPLATE_BYTES, &read, &n);
+    if (status == MZ_OK) {
+        status = mz_gguf_meta_text(meta, key, read, n);
+    }
+    mz_free(v->ctx, read);
+    mz_free(v->ctx, path);
+    return status;
+}
+
 /* `own`: what a SentencePiece model calls its special tokens; NULL for other kinds. */
 static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_bos,
                                 const mz_sentencepiece_info *own, mz_gguf_meta *meta) {
@@ -157,16 +188,15 @@ static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_
     }
     const json_t *bos = json_object_get(settings, "add_bos_token");
     const json_t *eos = json_object_get(settings, "add_eos_token");
-    const char *template = json_string_value(json_object_get(settings, "chat_template"));
+    if (status == MZ_OK) {
+        status = write_template(v, dir, settings, meta);
+    }
     if (status == MZ_OK) {
         status = mz_gguf_meta_bool(meta, "tokenizer.ggml.add_bos_token",
                                    json_is_boolean(bos) ? json_is_true(bos) : adds_bos);
     }
     if (status == MZ_OK) {
         status = mz_gguf_meta_bool(meta, "tokenizer.ggml.add_eos_token", json_is_true(eos));
-    }
-    if (status == MZ_OK && template != NULL) {
-        status = mz_gguf_meta_text(meta, "tokenizer.chat_template", template, strlen(template));
     }
     json_decref(settings);
     json_decref(config);
