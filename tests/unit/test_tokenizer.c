@@ -289,18 +289,9 @@ static void tiktoken_files_are_read(void **state) {
 /* A small SentencePiece vocabulary: without a dummy space where `prefix` is 0, the default for -1.
  */
 static mz_tokenizer *open_llama(mz_context *ctx, const char *dir, int prefix) {
-    static const char *const texts[] = {"<unk>",
-                                        "<s>",
-                                        "</s>",
-                                        "\xE2\x96\x81",
-                                        "a",
-                                        "b",
-                                        "ab",
-                                        "\xE2\x96\x81"
-                                        "a",
-                                        "  ",
-                                        "<0xC3>",
-                                        "<0xA9>"};
+    static const char *const texts[] = {"<unk>", "<s>",    "</s>",  "\xE2\x96\x81",
+                                        "a",     "b",      "ab",    "\xE2\x96\x81\x61",
+                                        "  ",    "<0xC3>", "<0xA9>"};
     static const int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1, 4, 6, 6};
     static const float scores[] = {0, 0, 0, -9, -8, -7, -1, -2, 0, 0, 0};
     enum { N = sizeof texts / sizeof texts[0] };
