@@ -64,8 +64,8 @@ mz_status mz_lora_save(mz_lora *lora, const char *dir, const mz_tensor *values, 
 
 /* Writes the base's checkpoint with W + scale * B A in place of W to the safetensors file `path`:
  * B A and the sum in f32, rounded to the type that W is stored in; all other tensors as they are.
- * Other attached adapters are left out. Errors: UNSUPPORTED for a base without a checkpoint, or
- * with parameters; those of mz_safetensors_write. */
+ * Other attached adapters are left out. Errors: UNSUPPORTED for a base without a checkpoint, with
+ * parameters or with block-quantised tensors; those of mz_safetensors_write. */
 mz_status mz_lora_merge(mz_lora *lora, const char *path);
 
 #ifdef __cplusplus

@@ -78,6 +78,11 @@ static mz_status make_items(mz_lora *lora, int64_t n, mz_safetensors_item *items
         if (!mz_weights_find(weights, item->name, &item->tensor)) {
             return mz_fail(&lora->ctx->error, MZ_ERR_NOMEM, "%s: out of memory", item->name);
         }
+        const mz_dtype_info *info = mz_dtype_get(item->tensor.dtype);
+        if (info->block_len > 1) {
+            return mz_fail(&lora->ctx->error, MZ_ERR_UNSUPPORTED,
+                           "%s is %s, which safetensors files do not have", item->name, info->name);
+        }
         item->dtype = item->tensor.dtype;
         for (int64_t k = 0; k < lora->n_pairs && merged[i] == NULL; k++) {
             if (is_weight_of(item->name, &lora->pairs[k])) {

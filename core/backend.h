@@ -33,9 +33,8 @@ typedef struct mz_op_size {
 typedef struct mz_training_ops {
     mz_status (*linear_backward)(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
-                                   const mz_tensor *d_y, const mz_tensor *x,
-                                   const mz_tensor *weight, float eps);
+    mz_status (*norm_backward)(mz_stream *s, const mz_norm_gradient *d, const mz_tensor *d_y,
+                               const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
@@ -45,7 +44,7 @@ typedef struct mz_training_ops {
                                            const mz_tensor *up, mz_activation activation);
     mz_status (*accumulate)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
     mz_status (*gather_rows_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
-                                      const int32_t *rows);
+                                      const int32_t *rows, float scale);
     mz_status (*self_attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                 const mz_qkv *in, const mz_rows *rows,
                                 const mz_attention_rule *rule);
@@ -56,13 +55,19 @@ typedef struct mz_training_ops {
     mz_status (*route_backward)(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_tensor *d_gate_weights, const mz_router *router,
                                 const mz_routing *routing);
-    mz_status (*grouped_linear_backward)(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather);
+    mz_status (*grouped_linear_backward)(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather);
     mz_status (*combine_backward)(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
+    mz_status (*mask_logits_backward)(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+    mz_status (*plain_experts_backward)(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
 } mz_training_ops;
 
 /* A constant table. Implementations hold only the maths: the wrappers in core/ops.c have checked
@@ -93,8 +98,7 @@ struct mz_backend {
 
     /* primitive ops, all required */
     mz_status (*linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_tensor *weight, float eps);
+    mz_status (*norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                       const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax)(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
@@ -103,7 +107,7 @@ struct mz_backend {
     mz_status (*add)(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                      float scale);
     mz_status (*gather_rows)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const int32_t *rows);
+                             const int32_t *rows, float scale);
     mz_status (*kv_write)(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
     mz_status (*attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
@@ -126,6 +130,12 @@ struct mz_backend {
     mz_status (*ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
     mz_status (*moe)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
+
+    /* needed by some kinds of routers and experts only; NULL: those are UNSUPPORTED */
+    mz_status (*mask_logits)(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+    mz_status (*plain_experts)(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
 
     const mz_training_ops *training; /* NULL: cannot train */
 };

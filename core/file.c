@@ -272,6 +272,33 @@ static bool is_left_behind(const char *name) {
     return strcmp(name, expected) == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
 }
 
+mz_status mz_dir_find(mz_context *ctx, const char *dir, const char *ending, char **out) {
+    DIR *folder = opendir(dir);
+    char *found = NULL;
+    mz_status status = MZ_OK;
+    for (const struct dirent *d = folder != NULL ? readdir(folder) : NULL;
+         d != NULL && status == MZ_OK; d = readdir(folder)) {
+        const size_t n = strlen(d->d_name);
+        const size_t n_ending = strlen(ending);
+        if (n < n_ending || strcmp(d->d_name + n - n_ending, ending) != 0) {
+            continue;
+        }
+        status = found == NULL
+                     ? mz_strdup(ctx, d->d_name, &found)
+                     : mz_fail(&ctx->error, MZ_ERR_FORMAT,
+                               "%s: more than one file *%s; name the one to use", dir, ending);
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+    if (status != MZ_OK) {
+        mz_free(ctx, found);
+        return status;
+    }
+    *out = found;
+    return MZ_OK;
+}
+
 void mz_output_sweep(const char *dir) {
     DIR *folder = opendir(dir);
     if (folder == NULL) {

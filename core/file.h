@@ -35,6 +35,10 @@ bool mz_dir_exists(const char *path);
 /* Whether there is a file DIR/NAME. Errors: NOMEM. */
 mz_status mz_dir_has_file(mz_context *ctx, const char *dir, const char *name, bool *out);
 
+/* The name of the folder's only file whose name ends with `ending`; *out is released with mz_free
+ * and NULL where there is none. Errors: FORMAT where there are several, NOMEM. */
+mz_status mz_dir_find(mz_context *ctx, const char *dir, const char *ending, char **out);
+
 /* Makes the folder and those above it, where they are missing. Errors: IO, NOMEM. */
 mz_status mz_dir_make(mz_context *ctx, const char *path);
 

@@ -2,7 +2,7 @@
  *
  * Opening maps the file and reads everything but the tensors' values; mz_weights_open takes the
  * tensors of a .gguf file by the same reader. Sharded files (NAME-00001-of-00003.gguf) are opened
- * by their first part. */
+ * by their first part, which has the metadata; the tensors are those of all parts. */
 #ifndef MZ_CORE_GGUF_H
 #define MZ_CORE_GGUF_H
 
@@ -37,11 +37,12 @@ typedef enum mz_gguf_type {
 /* Opaque; immutable after opening, may be read by several threads. */
 typedef struct mz_gguf mz_gguf;
 
-/* Errors: IO; FORMAT (not a GGUF file; version 1; big-endian; counts and lengths that the file
- * cannot hold; keys or names that are there twice; values of unknown types; tensors that leave the
- * file, overlap or are misaligned); UNSUPPORTED (tensor types that no mz_dtype is for, naming tensor
- * and type); LIMIT (arrays nested more than once); NOMEM. Messages name the file and what was
- * wrong. */
+/* Errors: IO; MISSING (a part of a sharded file); FORMAT (not a GGUF file; version 1; big-endian;
+ * counts and lengths that the file cannot hold; keys or names that are there twice; values of
+ * unknown types; tensors that leave the file, overlap or are misaligned; parts that do not belong
+ * together); UNSUPPORTED (tensor types that no mz_dtype is for, naming tensor and type); LIMIT
+ * (arrays nested more than once, 100,000 keys, those of mz_weights_open); NOMEM. Messages name the
+ * file and what was wrong. */
 mz_status mz_gguf_open(mz_context *ctx, const char *path, mz_gguf **out);
 void mz_gguf_close(mz_context *ctx, mz_gguf *gguf); /* accepts NULL */
 
@@ -73,6 +74,9 @@ mz_status mz_gguf_text(const mz_gguf *gguf, mz_error *err, const char *key, cons
 int64_t mz_gguf_array_int(const mz_gguf *gguf, const char *key, int64_t i);
 double mz_gguf_array_number(const mz_gguf *gguf, const char *key, int64_t i);
 const char *mz_gguf_array_text(const mz_gguf *gguf, const char *key, int64_t i, size_t *n_bytes);
+
+/* The tensor of that name as stored, or false; data as long as `gguf` is open. */
+bool mz_gguf_tensor(const mz_gguf *gguf, const char *name, mz_tensor *out);
 
 #ifdef __cplusplus
 }

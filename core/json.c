@@ -6,11 +6,11 @@
 
 static const size_t max_file_bytes = (size_t)64 << 20;
 
-mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name,
-                        json_t **out) {
+static mz_status parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name,
+                       size_t flags, json_t **out) {
     json_error_t error;
     json_t *document = json_loadb(text != NULL ? text : "", n_bytes,
-                                  JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+                                  JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | flags, &error);
     if (document == NULL) {
         if (json_error_code(&error) == json_error_out_of_memory) {
             return mz_fail(&ctx->error, MZ_ERR_NOMEM,
@@ -21,6 +21,11 @@ mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const
     }
     *out = document;
     return MZ_OK;
+}
+
+mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name,
+                        json_t **out) {
+    return parse(ctx, text, n_bytes, name, 0, out);
 }
 
 static const char *type_name(const json_t *value) {
@@ -45,12 +50,12 @@ static const char *type_name(const json_t *value) {
     return "of an unknown type";
 }
 
-mz_status mz_json_load(mz_context *ctx, const char *path, json_t **out) {
+static mz_status load(mz_context *ctx, const char *path, size_t flags, json_t **out) {
     char *text = NULL;
     size_t n_bytes = 0;
     MZ_TRY(mz_file_read(ctx, path, max_file_bytes, &text, &n_bytes));
     json_t *document = NULL;
-    const mz_status status = mz_json_parse(ctx, text, n_bytes, path, &document);
+    const mz_status status = parse(ctx, text, n_bytes, path, flags, &document);
     mz_free(ctx, text);
     if (status != MZ_OK) {
         return status;
@@ -63,6 +68,14 @@ mz_status mz_json_load(mz_context *ctx, const char *path, json_t **out) {
     }
     *out = document;
     return MZ_OK;
+}
+
+mz_status mz_json_load(mz_context *ctx, const char *path, json_t **out) {
+    return load(ctx, path, 0, out);
+}
+
+mz_status mz_json_load_reals(mz_context *ctx, const char *path, json_t **out) {
+    return load(ctx, path, JSON_DECODE_INT_AS_REAL, out);
 }
 
 /* The field's value, or NULL when it is absent or null. */

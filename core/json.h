@@ -18,7 +18,10 @@ extern "C" {
  * object; nesting is limited by the library. */
 mz_status mz_json_load(mz_context *ctx, const char *path, json_t **out);
 
-/* The same for text in memory; `name` stands for the path in messages; any value may be at the top.
+/* The same with every number as a real: for files that hold whole numbers of more than 64 bits. */
+mz_status mz_json_load_reals(mz_context *ctx, const char *path, json_t **out);
+
+/* The same as mz_json_load for text in memory; `name` stands for the path in messages; any value may be at the top.
  */
 mz_status mz_json_parse(mz_context *ctx, const char *text, size_t n_bytes, const char *name,
                         json_t **out);

@@ -39,9 +39,33 @@ static mz_status check_linear(mz_stream *s, const char *op, const mz_linear *w, 
                        "%s: weight is %s, expected a floating-point type", op,
                        mz_dtype_get(t->dtype)->name);
     }
+    const int block = mz_dtype_get(t->dtype)->block_len;
+    if (d_in % block != 0 || t->ld % block != 0) {
+        return mz_fail(
+            &s->ctx->error, MZ_ERR_SHAPE,
+            "%s: weight is %s with rows of %lld elements, %lld apart, expected multiples "
+            "of %d",
+            op, mz_dtype_get(t->dtype)->name, (long long)d_in, (long long)t->ld, block);
+    }
     if (w->bias.n_dims != 0 &&
         (w->bias.n_dims != 1 || w->bias.shape[0] != d_out || w->bias.dtype != MZ_DTYPE_F32)) {
         return shape_error(s, op, "bias", &w->bias, d_out, 1);
+    }
+    return MZ_OK;
+}
+
+/* A bank's type and rows. */
+static mz_status check_bank(mz_stream *s, const char *op, const mz_linear_bank *bank) {
+    const mz_dtype_info *type = mz_dtype_get(bank->dtype);
+    if (!type->is_float) {
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                       "%s: expert weights are %s, expected a floating-point type", op, type->name);
+    }
+    if (bank->d_in % type->block_len != 0 || bank->ld % type->block_len != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "%s: expert weights are %s with rows of %lld elements, %lld apart, expected "
+                       "multiples of %d",
+                       op, type->name, (long long)bank->d_in, (long long)bank->ld, type->block_len);
     }
     return MZ_OK;
 }
@@ -97,34 +121,54 @@ mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, con
     return s->tape != NULL ? mz_record_linear(s, y, x, w) : MZ_OK;
 }
 
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                         const mz_tensor *weight, float eps) {
+/* A vector of a norm: one for the row, or one for each of its groups. */
+static mz_status check_norm_vector(mz_stream *s, const char *what, const mz_tensor *t,
+                                   int64_t width, int64_t group) {
+    const bool fits = t->n_dims == 1 && t->dtype == MZ_DTYPE_F32 &&
+                      (t->shape[0] == width || (group > 0 && t->shape[0] == group));
+    return t->n_dims == 0 || fits ? MZ_OK : shape_error(s, "norm", what, t, width, 1);
+}
+
+mz_status mz_op_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm) {
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = x->shape[1]};
-    MZ_TRY(check(s, "rms_norm", "x", x, size.n_rows, size.d_in));
-    MZ_TRY(check(s, "rms_norm", "y", y, size.n_rows, size.d_in));
-    if (weight->n_dims != 1 || weight->shape[0] != size.d_in || weight->dtype != MZ_DTYPE_F32) {
-        return shape_error(s, "rms_norm", "weight", weight, size.d_in, 1);
+    MZ_TRY(check(s, "norm", "x", x, size.n_rows, size.d_in));
+    MZ_TRY(check(s, "norm", "y", y, size.n_rows, size.d_in));
+    MZ_TRY(check_norm_vector(s, "weight", &norm->weight, size.d_in, norm->group));
+    MZ_TRY(check_norm_vector(s, "bias", &norm->bias, size.d_in, norm->group));
+    if (norm->group < 0 || (norm->group > 0 && size.d_in % norm->group != 0)) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "norm: width %lld is no multiple of the group %lld", (long long)size.d_in,
+                       (long long)norm->group);
     }
     mz_status status;
-    if (only_measured(s, MZ_OP_RMS_NORM, &size, &status)) {
+    if (only_measured(s, MZ_OP_NORM, &size, &status)) {
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->rms_norm(s, y, x, weight, eps);
-    MZ_TRY(charge(s, MZ_OP_RMS_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
-    return s->tape != NULL ? mz_record_rms_norm(s, y, x, weight, eps) : MZ_OK;
+    status = s->backend->norm(s, y, x, norm);
+    MZ_TRY(charge(s, MZ_OP_NORM, start, 4.0 * (double)size.n_rows * (double)size.d_in, status));
+    return s->tape != NULL ? mz_record_norm(s, y, x, norm) : MZ_OK;
+}
+
+int64_t mz_rope_head_dim(const mz_rope_table *table) {
+    return table->head_dim > 0 ? table->head_dim : 2 * table->half_dim;
 }
 
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                      const mz_rope_table *table, const mz_rows *rows) {
-    const mz_op_size size = {
-        .n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = 2 * table->half_dim};
+    const int64_t head_dim = mz_rope_head_dim(table);
+    const mz_op_size size = {.n_rows = rows->n_rows, .d_in = x->shape[1], .head_dim = head_dim};
     MZ_TRY(check(s, "rope", "x", x, size.n_rows, size.d_in));
     MZ_TRY(check(s, "rope", "y", y, size.n_rows, size.d_in));
-    if (table->half_dim < 1 || size.d_in % (2 * table->half_dim) != 0) {
+    if (table->half_dim < 1 || head_dim < 1 || size.d_in % head_dim != 0) {
         return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
                        "rope: width %lld is no multiple of head_dim %lld", (long long)size.d_in,
-                       (long long)(2 * table->half_dim));
+                       (long long)head_dim);
+    }
+    if (table->first < 0 || table->first + 2 * table->half_dim > head_dim) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "rope: elements %lld to %lld of a head of %lld", (long long)table->first,
+                       (long long)(table->first + 2 * table->half_dim), (long long)head_dim);
     }
     mz_status status;
     if (only_measured(s, MZ_OP_ROPE, &size, &status)) {
@@ -155,7 +199,9 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = y->shape[1]};
     MZ_TRY(check(s, "gated_activation", "y", y, size.n_rows, size.d_in));
     MZ_TRY(check(s, "gated_activation", "gate", gate, size.n_rows, size.d_in));
-    MZ_TRY(check(s, "gated_activation", "up", up, size.n_rows, size.d_in));
+    if (up != NULL) {
+        MZ_TRY(check(s, "gated_activation", "up", up, size.n_rows, size.d_in));
+    }
     mz_status status;
     if (only_measured(s, MZ_OP_GATED_ACTIVATION, &size, &status)) {
         return status;
@@ -183,19 +229,33 @@ mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const 
     return s->tape != NULL ? mz_record_add(s, y, a, b, scale) : MZ_OK;
 }
 
+/* A matrix of a type that holds weights. */
+static mz_status check_table(mz_stream *s, const mz_tensor *x) {
+    const mz_dtype_info *type = mz_dtype_get(x->dtype);
+    if (x->n_dims != 2 || x->ld < x->shape[1]) {
+        return shape_error(s, "gather_rows", "x", x, x->shape[0], x->shape[1]);
+    }
+    if (!type->is_float || type->to_f32 == NULL || x->shape[1] % type->block_len != 0) {
+        return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
+                       "gather_rows: x has rows of %lld %s, which cannot be read",
+                       (long long)x->shape[1], type->name);
+    }
+    return MZ_OK;
+}
+
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                            const int32_t *rows) {
+                            const int32_t *rows, float scale) {
     const mz_op_size size = {.n_rows = y->shape[0], .d_in = x->shape[1]};
-    MZ_TRY(check(s, "gather_rows", "x", x, x->shape[0], size.d_in));
+    MZ_TRY(check_table(s, x));
     MZ_TRY(check(s, "gather_rows", "y", y, size.n_rows, size.d_in));
     mz_status status;
     if (only_measured(s, MZ_OP_GATHER_ROWS, &size, &status)) {
         return status;
     }
     const double start = clock_of(s);
-    status = s->backend->gather_rows(s, y, x, rows);
+    status = s->backend->gather_rows(s, y, x, rows, scale);
     MZ_TRY(charge(s, MZ_OP_GATHER_ROWS, start, 0, status));
-    return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows) : MZ_OK;
+    return s->tape != NULL ? mz_record_gather_rows(s, y, x, rows, scale) : MZ_OK;
 }
 
 int64_t mz_qkv_head_dim_v(const mz_qkv *in) {
@@ -421,9 +481,61 @@ static mz_op_size routing_size(const mz_routing *r, int64_t d_in) {
         .n_rows = r->n_tokens, .d_in = d_in, .n_experts = r->n_experts, .top_k = r->top_k};
 }
 
+static mz_status lacks(mz_stream *s, const char *op) {
+    return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op %s",
+                   s->backend->name, op);
+}
+
+mz_status mz_op_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                            const mz_router *router, const mz_rows *rows) {
+    const mz_op_size size = {.n_rows = logits->shape[0], .n_experts = router->n_experts};
+    MZ_TRY(check(s, "mask_logits", "logits", logits, size.n_rows, router->n_experts));
+    for (int m = 0; m < MZ_MODALITY_COUNT; m++) {
+        const mz_expert_range range = router->ranges[m];
+        if (in[m].n_dims == 0) {
+            continue;
+        }
+        MZ_TRY(check(s, "mask_logits", "logits of a modality", &in[m], size.n_rows, range.n));
+        if (range.first < 0 || range.first > router->n_experts - range.n) {
+            return mz_fail(&s->ctx->error, MZ_ERR_ARG,
+                           "mask_logits: experts %d to %d of modality %d, there are %d",
+                           range.first, range.first + range.n - 1, m, router->n_experts);
+        }
+    }
+    if (s->backend->mask_logits == NULL) {
+        return lacks(s, "mask_logits");
+    }
+    mz_status status;
+    if (only_measured(s, MZ_OP_MASK_LOGITS, &size, &status)) {
+        return status;
+    }
+    const double start = clock_of(s);
+    status = s->backend->mask_logits(s, logits, in, router, rows);
+    MZ_TRY(charge(s, MZ_OP_MASK_LOGITS, start, 0, status));
+    return s->tape != NULL ? mz_record_mask_logits(s, logits, in, router, rows) : MZ_OK;
+}
+
+static mz_status check_router(mz_stream *s, const mz_router *router, const mz_routing *r) {
+    MZ_TRY(check(s, "route", "logits", &r->logits, r->n_tokens, router->n_experts));
+    if (router->n_experts > MZ_MAX_EXPERTS || router->top_k < 1 || router->top_k != r->top_k ||
+        router->top_k > router->n_experts) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG,
+                       "route: %d of %d experts in %d slots, of at most %d experts", router->top_k,
+                       router->n_experts, r->top_k, (int)MZ_MAX_EXPERTS);
+    }
+    if (r->noise.n_dims > 0) {
+        MZ_TRY(check(s, "route", "noise", &r->noise, r->n_tokens, router->n_experts));
+    }
+    if (r->rows.n_rows != 0 && r->rows.n_rows != r->n_tokens) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE, "route: %lld rows, expected %lld",
+                       (long long)r->rows.n_rows, (long long)r->n_tokens);
+    }
+    return MZ_OK;
+}
+
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing) {
     const mz_op_size size = routing_size(routing, routing->n_experts);
-    MZ_TRY(check(s, "route", "logits", &routing->logits, routing->n_tokens, router->n_experts));
+    MZ_TRY(check_router(s, router, routing));
     mz_status status;
     if (only_measured(s, MZ_OP_ROUTE, &size, &status)) {
         return status;
@@ -453,6 +565,7 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     size.d_out = bank->d_out;
     MZ_TRY(check(s, "grouped_linear", "x", x, gather ? routing->n_tokens : n_slots, bank->d_in));
     MZ_TRY(check(s, "grouped_linear", "y", y, n_slots, bank->d_out));
+    MZ_TRY(check_bank(s, "grouped_linear", bank));
     if (bank->deltas != NULL) {
         return mz_composed_grouped_linear(s, y, x, bank, routing, gather);
     }
@@ -467,6 +580,35 @@ mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor
     return s->tape != NULL ? mz_record_grouped_linear(s, y, x, bank, routing, gather) : MZ_OK;
 }
 
+mz_status mz_op_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                              const mz_plain_experts *plain, const mz_routing *routing) {
+    const bool only_silent = plain->n_constant + plain->n_copy == 0;
+    const int64_t width = expert_out->shape[1];
+    const mz_op_size size = routing_size(routing, width);
+    MZ_TRY(check(s, "plain_experts", "x", x, routing->n_tokens, only_silent ? x->shape[1] : width));
+    MZ_TRY(check(s, "plain_experts", "expert_out", expert_out, routing->n_tokens * routing->top_k,
+                 width));
+    for (int32_t i = 0; i < plain->n_constant; i++) {
+        const mz_constant_expert *c = &plain->constants[i];
+        MZ_TRY(check(s, "plain_experts", "w_mix", &c->w_mix, 2, width));
+        if (c->value.n_dims != 1 || c->value.shape[0] != width || c->value.dtype != MZ_DTYPE_F32 ||
+            c->w_mix.ld != width) {
+            return shape_error(s, "plain_experts", "value", &c->value, width, 1);
+        }
+    }
+    if (s->backend->plain_experts == NULL) {
+        return lacks(s, "plain_experts");
+    }
+    mz_status status;
+    if (only_measured(s, MZ_OP_PLAIN_EXPERTS, &size, &status)) {
+        return status;
+    }
+    const double start = clock_of(s);
+    status = s->backend->plain_experts(s, expert_out, x, plain, routing);
+    MZ_TRY(charge(s, MZ_OP_PLAIN_EXPERTS, start, 0, status));
+    return s->tape != NULL ? mz_record_plain_experts(s, expert_out, x, plain, routing) : MZ_OK;
+}
+
 mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                         const mz_routing *routing, const mz_tensor *shared_out,
                         const mz_tensor *shared_logit) {
@@ -477,6 +619,8 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
     MZ_TRY(check(s, "combine", "expert_out", expert_out, n * routing->top_k, width));
     if (shared_out != NULL) {
         MZ_TRY(check(s, "combine", "shared_out", shared_out, n, width));
+    }
+    if (shared_logit != NULL) {
         MZ_TRY(check(s, "combine", "shared_logit", shared_logit, n, 1));
     }
     mz_status status;
@@ -489,6 +633,11 @@ mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exper
                   status));
     return s->tape != NULL ? mz_record_combine(s, y, expert_out, routing, shared_out, shared_logit)
                            : MZ_OK;
+}
+
+/* Whether a backend's own feed-forward, gated with SiLU, computes it. */
+static bool ffn_is_plain(const mz_ffn *ffn) {
+    return ffn->w_gate.weight.n_dims != 0 && ffn->activation == MZ_ACTIVATION_SILU;
 }
 
 static bool ffn_has_deltas(const mz_ffn *ffn) {
@@ -529,14 +678,16 @@ mz_status mz_op_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz
 
 mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const int64_t d = x->shape[1];
-    const int64_t d_ff = ffn->w_gate.weight.shape[0];
+    const int64_t d_ff = ffn->w_up.weight.shape[0];
     const mz_op_size size = {.n_rows = x->shape[0], .d_in = d, .d_out = d, .d_ff = d_ff};
     MZ_TRY(check(s, "ffn", "x", x, size.n_rows, d));
     MZ_TRY(check(s, "ffn", "y", y, size.n_rows, d));
-    MZ_TRY(check_linear(s, "ffn", &ffn->w_gate, d_ff, d));
+    if (ffn->w_gate.weight.n_dims != 0) {
+        MZ_TRY(check_linear(s, "ffn", &ffn->w_gate, d_ff, d));
+    }
     MZ_TRY(check_linear(s, "ffn", &ffn->w_up, d_ff, d));
     MZ_TRY(check_linear(s, "ffn", &ffn->w_down, d, d_ff));
-    if (s->backend->ffn == NULL || s->tape != NULL || ffn_has_deltas(ffn)) {
+    if (s->backend->ffn == NULL || s->tape != NULL || !ffn_is_plain(ffn) || ffn_has_deltas(ffn)) {
         return mz_composed_ffn(s, y, x, ffn);
     }
     mz_status status;
@@ -549,29 +700,53 @@ mz_status mz_op_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
                   status);
 }
 
+/* An expert matrix of the layer: [d_out, d_in] for each of n experts. */
+static mz_status check_expert_bank(mz_stream *s, const char *name, const mz_linear_bank *bank,
+                                   int64_t n, int64_t d_out, int64_t d_in) {
+    if (bank->n_experts != n || bank->d_in != d_in || bank->d_out != d_out) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "moe: expert matrix %s is %lld x [%lld, %lld], expected %lld x [%lld, %lld]",
+                       name, (long long)bank->n_experts, (long long)bank->d_out,
+                       (long long)bank->d_in, (long long)n, (long long)d_out, (long long)d_in);
+    }
+    return check_bank(s, "moe", bank);
+}
+
+static mz_status check_experts(mz_stream *s, const mz_moe *moe, int64_t d_in, int64_t d_out) {
+    const mz_plain_experts *plain = &moe->plain;
+    const int64_t n = moe->router.n_experts - plain->n_constant - plain->n_copy - plain->n_zero;
+    if (n < 0 || moe->router.n_zero != plain->n_zero ||
+        (plain->n_constant + plain->n_copy > 0 && (moe->lora != NULL || d_in != d_out))) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG,
+                       "moe: %d constant, %d copying and %d silent experts of %d (%d for the "
+                       "router) do not go with these matrices",
+                       plain->n_constant, plain->n_copy, plain->n_zero, moe->router.n_experts,
+                       moe->router.n_zero);
+    }
+    if (moe->lora != NULL) {
+        return MZ_OK; /* its products are checked one by one */
+    }
+    const int64_t d_ff = moe->w_up.d_out;
+    if (moe->w_gate.n_experts > 0) {
+        MZ_TRY(check_expert_bank(s, "gate", &moe->w_gate, n, d_ff, d_in));
+    }
+    MZ_TRY(check_expert_bank(s, "up", &moe->w_up, n, d_ff, d_in));
+    return check_expert_bank(s, "down", &moe->w_down, n, d_out, d_ff);
+}
+
 static mz_status check_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                            const mz_routing *routing) {
     const int64_t n = x->shape[0];
     const int64_t d = x->shape[1];
     MZ_TRY(check(s, "moe", "x", x, n, d));
-    MZ_TRY(check(s, "moe", "y", y, n, d));
+    MZ_TRY(check(s, "moe", "y", y, n, y->shape[1]));
     MZ_TRY(check(s, "moe", "logits", &routing->logits, n, moe->router.n_experts));
-    MZ_TRY(check_linear(s, "moe router", &moe->router_proj, moe->router.n_experts, d));
-    const mz_linear_bank *banks[] = {&moe->w_gate, &moe->w_up, &moe->w_down};
-    for (int i = 0; i < 3; i++) {
-        const int64_t d_in = i < 2 ? d : moe->w_gate.d_out;
-        const int64_t d_out = i < 2 ? moe->w_gate.d_out : d;
-        if (banks[i]->n_experts != moe->router.n_experts || banks[i]->d_in != d_in ||
-            banks[i]->d_out != d_out) {
-            return mz_fail(
-                &s->ctx->error, MZ_ERR_SHAPE,
-                "moe: expert matrix %d is %lld x [%lld, %lld], expected %d x [%lld, %lld]", i,
-                (long long)banks[i]->n_experts, (long long)banks[i]->d_out,
-                (long long)banks[i]->d_in, moe->router.n_experts, (long long)d_out,
-                (long long)d_in);
-        }
+    if (moe->router_of == NULL) {
+        const bool deep = moe->router_hidden.weight.n_dims > 0;
+        MZ_TRY(check_linear(s, "moe router", &moe->router_proj, moe->router.n_experts,
+                            deep ? moe->router_hidden.weight.shape[0] : d));
     }
-    return MZ_OK;
+    return check_experts(s, moe, d, y->shape[1]);
 }
 
 static bool moe_has_deltas(const mz_moe *moe) {
@@ -580,16 +755,32 @@ static bool moe_has_deltas(const mz_moe *moe) {
            (moe->has_shared && (moe->shared_gate.deltas != NULL || ffn_has_deltas(&moe->shared)));
 }
 
+/* What a backend's own version need know: one linear router, experts gated with SiLU and without
+ * biases, of the width of x. */
+static bool moe_is_common(const mz_moe *moe, bool same_width) {
+    const mz_plain_experts *plain = &moe->plain;
+    const bool one_router = moe->router_hidden.weight.n_dims == 0 &&
+                            moe->router_residual.weight.n_dims == 0 && moe->router_of == NULL &&
+                            !moe->router.by_modality;
+    const bool gated = moe->w_gate.n_experts > 0 && moe->w_gate.bias == NULL &&
+                       moe->w_up.bias == NULL && moe->w_down.bias == NULL &&
+                       (!moe->has_shared || ffn_is_plain(&moe->shared));
+    return moe->activation == MZ_ACTIVATION_SILU && one_router && gated && same_width &&
+           moe->lora == NULL && plain->n_constant + plain->n_copy + plain->n_zero == 0 &&
+           (moe->input_scale == 0 || moe->input_scale == 1);
+}
+
 mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                     const mz_routing *routing, mz_moe_probe *probe) {
     MZ_TRY(check_moe(s, y, x, moe, routing));
-    if (s->backend->moe == NULL || s->tape != NULL || probe != NULL || moe_has_deltas(moe)) {
+    if (s->backend->moe == NULL || s->tape != NULL || probe != NULL || moe_has_deltas(moe) ||
+        !moe_is_common(moe, x->shape[1] == y->shape[1])) {
         return mz_composed_moe(s, y, x, moe, routing, probe);
     }
     mz_op_size size = routing_size(routing, x->shape[1]);
     size.d_out = size.d_in;
     size.d_ff = moe->w_gate.d_out;
-    size.d_ff_shared = moe->has_shared ? moe->shared.w_gate.weight.shape[0] : 0;
+    size.d_ff_shared = moe->has_shared ? moe->shared.w_up.weight.shape[0] : 0;
     mz_status status;
     if (only_measured(s, MZ_OP_MOE, &size, &status)) {
         return status;

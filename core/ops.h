@@ -64,7 +64,8 @@ typedef enum mz_activation {
     MZ_ACTIVATION_GELU,       /* x Phi(x), by erf */
     MZ_ACTIVATION_GELU_TANH,  /* its tanh form: "gelu_new", "gelu_pytorch_tanh" */
     MZ_ACTIVATION_GELU_QUICK, /* x sigmoid(1.702 x) */
-    MZ_ACTIVATION_RELU
+    MZ_ACTIVATION_RELU,
+    MZ_ACTIVATION_TANH /* of small networks: not vectorised */
 } mz_activation;
 
 typedef enum mz_norm_kind { MZ_NORM_RMS = 0, MZ_NORM_LAYER } mz_norm_kind;
@@ -106,8 +107,7 @@ typedef struct mz_ffn {
     mz_activation activation;
 } mz_ffn;
 
-/* The same matrix of all experts that this process holds; all of one type and shape, without
- * biases. */
+/* The same matrix of all experts that this process holds; all of one type and shape. */
 typedef struct mz_linear_bank {
     mz_dtype dtype;
     mz_precision precision;
@@ -115,6 +115,7 @@ typedef struct mz_linear_bank {
     int64_t ld; /* elements from one row to the next */
     const void *const
         *data; /* [n_experts] row-major matrices; the table too is in backend memory */
+    const float *const *bias; /* [n_experts] of [d_out], as the table of matrices; NULL: none */
     mz_low_rank_bank *deltas; /* the first of a list, which adapters own; NULL: none */
 } mz_linear_bank;
 
@@ -126,27 +127,107 @@ struct mz_low_rank_bank {
     mz_low_rank_bank *next;
 };
 
-/* How a router turns logits into chosen experts and weights. */
+/* Which sequence and position each row of a tensor belongs to. Rows of one sequence are neighbours
+ * and ascend. The arrays are in backend memory. */
+typedef struct mz_rows {
+    int64_t n_rows;
+    const int32_t *sequence; /* [n_rows] row of the page table */
+    const int32_t *position; /* [n_rows] 0-based */
+    const uint8_t *modality; /* [n_rows] mz_modality; NULL: all text */
+} mz_rows;
+
+enum { MZ_MAX_EXPERTS = 1024 }; /* of a router */
+
+/* What a router's scores are and how many experts they choose. What each kind does is written
+ * beside mz_op_route. */
 typedef enum mz_router_kind {
-    MZ_ROUTER_SOFTMAX_TOPK = 0, /* softmax over all, then the top_k probabilities as they are */
+    MZ_ROUTER_SOFTMAX_TOPK = 0, /* the top_k of the softmax over all experts */
+    MZ_ROUTER_SIGMOID_TOPK,     /* the top_k of sigmoid(logit) */
+    MZ_ROUTER_TOP_P,            /* the fewest experts whose probabilities exceed a threshold */
+    MZ_ROUTER_DEEPSPEED_TOP1,   /* one expert, places limited by a capacity */
+    MZ_ROUTER_DEEPSPEED_TOP2,   /* two, the second sampled by noise; limited likewise */
+    MZ_ROUTER_KIND_COUNT
 } mz_router_kind;
 
+/* Experts [first, first + n) of a router's; n 0: all of them. */
+typedef struct mz_expert_range {
+    int32_t first, n;
+} mz_expert_range;
+
+/* A router. All zero but for kind, n_experts and top_k: scores as they are. Valid ones:
+ * mz_router_validate (experts/router.h). */
 typedef struct mz_router {
     mz_router_kind kind;
     int32_t n_experts;
-    int32_t top_k;
+    int32_t top_k;     /* slots of a token: the longest list of MZ_ROUTER_TOP_P */
+    bool renormalise;  /* the weights of a token sum to 1, before `scale` */
+    bool unit_weights; /* each chosen expert weighs `scale`, whatever its score */
+    float scale;       /* of the weights; 0: 1 */
+
+    mz_tensor selection_bias; /* [n_experts] f32 added to the scores, for the choice only; absent:
+                                 none */
+    int32_t n_groups, n_top_groups; /* experts are chosen from the n_top_groups best of n_groups
+                                       groups of neighbours; 0: from all */
+    bool group_by_two;              /* a group's score is the sum of its two best; else its best */
+
+    float threshold; /* MZ_ROUTER_TOP_P */
+
+    float capacity_factor; /* MZ_ROUTER_DEEPSPEED_*: places of an expert for each n_experts rows
+                              (and choice) of a sequence */
+    int32_t min_capacity;  /* places of an expert, at least */
+    bool drop;             /* rows beyond the capacity are dropped; else nothing is */
+
+    bool by_modality; /* a row chooses among the experts of its modality's range only */
+    mz_expert_range ranges[MZ_MODALITY_COUNT];
+    bool text_before_text; /* a row whose next row of the sequence is text, or missing, counts as
+                              text (MoIIE: the last patch of an image) */
+
+    int32_t n_zero; /* the last experts answer 0: their weight becomes 0 before renormalising */
 } mz_router;
 
-/* A mixture-of-experts layer: y = sum over chosen experts of gate_weight * expert(x), plus
- * sigmoid(shared_gate x) * shared(x) where a shared expert exists. */
+/* Experts without a matrix product, behind the others (MoE++; Jin et al. 2024, section 3.1): first
+ * the constant ones, a0 x + a1 value with (a0, a1) = softmax(w_mix x), then n_copy that answer x,
+ * then n_zero that answer 0. */
+typedef struct mz_constant_expert {
+    mz_tensor value; /* [d_model] f32 */
+    mz_tensor w_mix; /* [2, d_model] f32, dense */
+} mz_constant_expert;
+
+typedef struct mz_plain_experts {
+    const mz_constant_expert *constants; /* [n_constant], host memory */
+    int32_t n_constant, n_copy, n_zero;
+} mz_plain_experts;
+
+/* Experts that are low-rank changes of one network: in each of its products W x becomes W x + sum
+ * over chosen experts of gate_weight * scale * B_e (A_e x), with one decision for all three
+ * (LLaVA-MoLE; Chen et al. 2024, section 3.2). The products of `base` are computed once. */
+typedef struct mz_lora_experts {
+    mz_ffn base;
+    mz_low_rank_bank gate, up, down; /* `next` is not looked at; gate's is unused without gate */
+} mz_lora_experts;
+
+/* A mixture-of-experts layer: y = sum over chosen experts of gate_weight * expert(input_scale * x),
+ * plus shared(x), or sigmoid(shared_gate x) * shared(x), where a shared expert exists. Experts are
+ * feed-forward networks first, as many as the banks hold, then those of `plain`. */
 typedef struct mz_moe {
-    mz_linear router_proj; /* [n_experts, d_model] */
+    mz_linear router_proj;     /* [n_experts, d_model], or [n_experts, width of router_hidden] */
+    mz_linear router_hidden;   /* [width, d_model]: the router sees tanh(router_hidden x); absent: x
+                                */
+    mz_linear router_residual; /* [n_experts, n_experts] of the previous layer's logits, which are
+                                  added where there are any; absent: none */
+    const mz_linear *router_of; /* [MZ_MODALITY_COUNT] a router_proj for each modality, [experts of
+                                   its range, d_model]; those of modalities that do not occur may
+                                   be absent. NULL: router_proj serves all */
     mz_router router;
-    mz_linear_bank w_gate, w_up, w_down;
+    mz_linear_bank w_gate, w_up, w_down; /* w_gate.n_experts 0: without gate. w_down may lead to
+                                            another width than d_model */
     mz_activation activation;
+    float input_scale;           /* of what the routed experts see; 0: 1 */
+    mz_plain_experts plain;      /* all zero: none */
+    const mz_lora_experts *lora; /* instead of the banks; NULL: none */
     bool has_shared;
     mz_ffn shared;
-    mz_linear shared_gate; /* [1, d_model] */
+    mz_linear shared_gate; /* [1, d_model]; absent: the shared expert weighs 1 */
 } mz_moe;
 
 /* A routing: who goes where. All arrays are in backend memory, taken from the arena by
@@ -154,12 +235,23 @@ typedef struct mz_moe {
 typedef struct mz_routing {
     int64_t n_tokens;
     int32_t n_experts, top_k;
-    mz_tensor logits;        /* [n_tokens, n_experts] f32 */
-    int32_t *expert_ids;     /* [n_tokens, top_k] best first; ties: lower id first; NaN loses */
-    float *gate_weights;     /* [n_tokens, top_k] */
-    int32_t *expert_offsets; /* [n_experts + 1] sorted rows of e: offsets[e] to [e + 1] - 1 */
+    mz_tensor logits;        /* [n_tokens, n_experts] f32; -inf: not open to the row */
+    int32_t *expert_ids;     /* [n_tokens, top_k] best first; ties: lower id first; NaN loses; -1:
+                                the slot is not used */
+    float *gate_weights;     /* [n_tokens, top_k]; 0 where the slot is not used */
+    int32_t *expert_offsets; /* [n_experts + 1] sorted rows of e: offsets[e] to [e + 1] - 1; the
+                                last is the number of slots in use */
     int32_t *row_index;      /* [n_slots] slot of sorted row i, ascending within an expert */
-    int32_t *slot_row;       /* [n_slots] sorted row of slot j: the inverse of row_index */
+    int32_t *slot_row;       /* [n_slots] sorted row of slot j: the inverse of row_index; -1 where
+                                the slot is not used */
+
+    /* What routers see besides the logits, set by the caller; all zero: nothing. */
+    mz_rows rows;    /* sequence and modality of each row; n_rows 0: one sequence of text */
+    mz_tensor noise; /* [n_tokens, n_experts] f32: added to the logits for the second choice of
+                        MZ_ROUTER_DEEPSPEED_TOP2 (Gumbel: sampled), the order in which
+                        MZ_ROUTER_DEEPSPEED_TOP1 gives places, highest first; absent: 0 */
+    mz_tensor previous_logits; /* [n_tokens, n_experts] f32 of the mixture layer before; absent:
+                                  none */
 } mz_routing;
 
 enum {
@@ -205,15 +297,6 @@ typedef struct mz_qkv {
     int64_t head_dim_v; /* width of a value; 0: head_dim */
 } mz_qkv;
 
-/* Which sequence and position each row of a tensor belongs to. Rows of one sequence are neighbours
- * and ascend. The arrays are in backend memory. */
-typedef struct mz_rows {
-    int64_t n_rows;
-    const int32_t *sequence; /* [n_rows] row of the page table */
-    const int32_t *position; /* [n_rows] 0-based */
-    const uint8_t *modality; /* [n_rows] mz_modality; NULL: all text */
-} mz_rows;
-
 /* What a row of an attention sees, and how scores are made of products. */
 typedef struct mz_attention_rule {
     float scale;        /* of q k */
@@ -241,16 +324,16 @@ typedef struct mz_rope_table {
  *   y  [n_tokens, d_out] */
 mz_status mz_op_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
 
-/* y_i = weight_i * x_i / sqrt(mean(x^2) + eps) per row (Zhang and Sennrich 2019).
- *   x, y    [n_tokens, width]
- *   weight  [width] f32 */
-mz_status mz_op_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                         const mz_tensor *weight, float eps);
+/* Per row, or per group of a row, with w = weight + norm->offset:
+ *   RMS    y = w x / sqrt(mean(x^2) + eps) + bias (Zhang and Sennrich 2019)
+ *   LAYER  y = w (x - mean(x)) / sqrt(variance(x) + eps) + bias (Ba et al. 2016)
+ *   x, y   [n_tokens, width]; width a multiple of norm->group */
+mz_status mz_op_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 
-/* Rotates each head of each row by its position: with h = head_dim / 2,
- * y_i = x_i cos - x_{i+h} sin and y_{i+h} = x_{i+h} cos + x_i sin.
- *   x, y  [n_rows, n_heads * head_dim]; y may be x
- * That positions lie inside the table is the caller's duty: they may be in device memory. */
+/* Rotates each head of each row by its position. With a and b the two elements of a pair i,
+ * half_dim pairs a head from element table->first on: y_a = x_a cos_i - x_b sin_i, y_b = x_b cos_i
+ * + x_a sin_i. The rest of a head is copied. x, y  [n_rows, n_heads * head_dim]; y may be x That
+ * positions lie inside the table is the caller's duty: they may be in device memory. */
 mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                      const mz_rope_table *table, const mz_rows *rows);
 
@@ -258,7 +341,7 @@ mz_status mz_op_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
  *   x, y  [n_tokens, width] */
 mz_status mz_op_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
-/* y = act(gate) * up, all [n_tokens, width]. */
+/* y = act(gate) * up, all [n_tokens, width]; up NULL: y = act(gate). */
 mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                  const mz_tensor *up, mz_activation activation);
 
@@ -266,11 +349,12 @@ mz_status mz_op_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tens
 mz_status mz_op_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                     float scale);
 
-/* y[i] = x[rows[i]].
- *   rows  [n] i32, backend memory
+/* y[i] = scale * x[rows[i]]; with scale 1 the bits of x.
+ *   x     [any, width] of any type that holds weights: an embedding
+ *   rows  [n] i32, backend memory; NULL: 0 to n - 1, a copy
  *   y     [n, width] */
 mz_status mz_op_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                            const int32_t *rows);
+                            const int32_t *rows, float scale);
 
 /* Writes keys and values of the rows into their pages, in the cache's type.
  *   k  [n_rows, n_kv_heads * head_dim]
@@ -312,24 +396,63 @@ mz_status mz_op_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor
                                const mz_qkv *in, const mz_rows *rows,
                                const mz_attention_rule *rule);
 
-/* Fills expert_ids and gate_weights from routing->logits. */
+/* Logits of routers that see some experts only: logits[t] = in[m][t] in the range of t's modality m
+ * (router->ranges, router->text_before_text), -inf elsewhere.
+ *   in      [MZ_MODALITY_COUNT] each [n_tokens, experts of the range]; absent where no row has the
+ *           modality
+ *   logits  [n_tokens, n_experts]
+ * Errors also: ARG naming a row whose modality has no logits; UNSUPPORTED where the backend lacks
+ * the op. */
+mz_status mz_op_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                            const mz_router *router, const mz_rows *rows);
+
+/* Fills expert_ids and gate_weights from routing->logits, by the router's kind. Scores are compared
+ * in f32, ties go to the lower id, NaN loses every comparison and weighs 0, as does an expert whose
+ * logit is -inf.
+ *   softmax-topk   scores p = softmax over all experts (of those open to the row, with
+ *                  by_modality). Weights p; renormalised: p / sum over the chosen, which is the
+ *                  softmax over the chosen logits (Shazeer et al. 2017; Jiang et al. 2024)
+ *   sigmoid-topk   scores sigmoid(logit), renormalised: / (sum + 1e-20) (DeepSeek-AI 2024b,
+ *                  section 2.1.2)
+ *   top-p          the shortest list of best experts whose p sum to more than `threshold`, the
+ *                  one that crosses it included; top_k experts where no list does. Further
+ *                  slots are not used (Huang et al. 2024, section 3.2)
+ *   deepspeed      capacity C = ceil(f32(rows of the sequence / n_experts) * f32(factor)),
+ *                  computed in f32, at least min_capacity; top-2 doubles the factor. top-1: the
+ *                  best expert, weight p, which keeps the C rows of the highest noise, then the
+ *                  earlier ones. top-2: the best by logit, then the best other by logit + noise;
+ *                  all first choices of a sequence, in order, take places before any second
+ *                  choice; weights p / max(sum of p kept, 2^-23). Dropped slots are not used
+ *                  (sharded_moe.py of DeepSpeed 0.9.5: top1gating, top2gating)
+ * selection_bias and groups enter the choice of the first three kinds, with scores as above plus
+ * bias (groups: DeepSeek-AI 2024a, section 2.1.3, and 2024b). Errors also: ARG for more experts
+ * than MZ_MAX_EXPERTS or more slots than experts; UNSUPPORTED where a backend lacks the kind. */
 mz_status mz_op_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
 
-/* Fills expert_offsets, row_index and slot_row from expert_ids: a stable counting sort. */
+/* Fills expert_offsets, row_index and slot_row from expert_ids: a stable counting sort of the slots
+ * in use. */
 mz_status mz_op_dispatch(mz_stream *s, const mz_routing *routing);
 
-/* For each sorted row i of expert e: y[i] = W_e x[r], with r = row_index[i] / top_k if `gather`,
- * else r = i. Deltas as for mz_op_linear.
+/* For each sorted row i of expert e, e below bank->n_experts: y[i] = W_e x[r] + b_e, with r =
+ * row_index[i] / top_k if `gather`, else r = i. Other rows of y are left as they are. Deltas as for
+ * mz_op_linear.
  *   x  [n_tokens, d_in] if `gather`, else [n_slots, d_in]
  *   y  [n_slots, d_out] */
 mz_status mz_op_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                const mz_linear_bank *bank, const mz_routing *routing, bool gather);
 
-/* y[t] = sum over ranks k, ascending, of gate_weights[t, k] * expert_out[slot_row[t * top_k + k]],
- * then, where shared_out is given, + sigmoid(shared_logit[t]) * shared_out[t].
+/* What experts without a matrix answer to x, in the rows of expert_out that are theirs. Errors
+ * also: UNSUPPORTED where the backend lacks the op. x           [n_tokens, width]; of any width
+ * where all answer 0 expert_out  [n_slots, width] */
+mz_status mz_op_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                              const mz_plain_experts *plain, const mz_routing *routing);
+
+/* y[t] = sum over ranks k in use, ascending, of gate_weights[t, k] *
+ * expert_out[slot_row[t * top_k + k]], then, where shared_out is given, + shared_out[t], times
+ * sigmoid(shared_logit[t]) where that is given.
  *   expert_out    [n_slots, d_model]
- *   shared_out    [n_tokens, d_model], or NULL together with
- *   shared_logit  [n_tokens, 1]
+ *   shared_out    [n_tokens, d_model], or NULL
+ *   shared_logit  [n_tokens, 1], or NULL
  *   y             [n_tokens, d_model] */
 mz_status mz_op_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                         const mz_routing *routing, const mz_tensor *shared_out,
@@ -364,6 +487,9 @@ mz_status mz_op_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const 
                     const mz_routing *routing, mz_moe_probe *probe);
 
 /* ---- Helpers for callers ---- */
+
+/* Width of the heads that a table turns. */
+int64_t mz_rope_head_dim(const mz_rope_table *table);
 
 /* How a layer's pages are laid out; looks at its dtype, heads and widths alone. Errors: DTYPE,
  * SHAPE, UNSUPPORTED as for mz_op_kv_write; LIMIT for a page that memory cannot hold. */

@@ -9,9 +9,10 @@
 #include "core/file.h"
 #include "core/weights_internal.h"
 
-enum { LENGTH_BYTES = 8, HEADER_ALIGN = 8, PIECE = 16384 /* values */ };
+enum { LENGTH_BYTES = 8, HEADER_ALIGN = 8, PIECE = 16384 /* values; whole blocks */ };
 
-/* The name of a type, and its place when tensors are sorted by falling type. */
+/* The name of a type, NULL where the format has none, and its place when tensors are sorted by
+ * falling type. */
 static const struct {
     const char *name;
     int rank;
@@ -71,7 +72,8 @@ static mz_status check_item(mz_error *err, const mz_safetensors_item *item, size
     }
     const mz_dtype_info *from = mz_dtype_get(t->dtype);
     const mz_dtype_info *to = mz_dtype_get(item->dtype);
-    if (t->dtype != item->dtype && !(from->is_float && to->is_float)) {
+    if (dtypes[item->dtype].name == NULL ||
+        (t->dtype != item->dtype && !(from->is_float && to->is_float))) {
         return mz_fail(err, MZ_ERR_DTYPE, "%s: %s cannot be stored as %s", item->name, from->name,
                        to->name);
     }
@@ -166,7 +168,7 @@ static mz_status put_converted(const writer *w, const unsigned char *data, int64
     const mz_dtype_info *to = mz_dtype_get(item->dtype);
     for (int64_t done = 0; done < n; done += PIECE) {
         const int64_t piece = n - done < PIECE ? n - done : PIECE;
-        from->to_f32(w->wide, data + done * from->block_bytes, piece);
+        from->to_f32(w->wide, data + done / from->block_len * from->block_bytes, piece);
         to->from_f32(w->narrow, w->wide, piece);
         MZ_TRY(put(w, w->narrow, (size_t)piece * (size_t)to->block_bytes));
     }
@@ -175,12 +177,13 @@ static mz_status put_converted(const writer *w, const unsigned char *data, int64
 
 static mz_status put_tensor(const writer *w, const mz_safetensors_item *item) {
     const mz_tensor *t = &item->tensor;
-    const size_t size = (size_t)mz_dtype_get(t->dtype)->block_bytes;
+    const size_t size =
+        (size_t)mz_dtype_get(t->dtype)->block_bytes; /* where nothing is converted */
     const bool dense = t->ld == mz_tensor_n_cols(t);
     const int64_t n_runs = dense ? 1 : mz_tensor_n_rows(t);
     const int64_t n = dense ? mz_tensor_n_elements(t) : mz_tensor_n_cols(t);
     for (int64_t i = 0; i < n_runs && n > 0; i++) {
-        const unsigned char *run = (const unsigned char *)t->data + (size_t)(i * t->ld) * size;
+        const unsigned char *run = mz_tensor_row(t, i);
         MZ_TRY(t->dtype == item->dtype ? put(w, run, (size_t)n * size)
                                        : put_converted(w, run, n, item));
     }

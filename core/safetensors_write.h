@@ -13,7 +13,8 @@ extern "C" {
 typedef struct mz_safetensors_item {
     const char *name; /* UTF-8 */
     mz_tensor tensor; /* host memory; rows may be strided */
-    mz_dtype dtype;   /* as stored: the tensor's own type, or another floating-point type for one */
+    mz_dtype dtype;   /* as stored: the tensor's own type, or f32, f16 or bf16 for another
+                         floating-point type or blocks, which the format does not have */
 } mz_safetensors_item;
 
 /* A text of the header's "__metadata__". */

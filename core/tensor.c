@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/blocks.h"
 #include "core/half.h"
 
 static void copy_f32(float *dst, const void *src, int64_t n) {
@@ -54,16 +55,16 @@ static const mz_dtype_info dtypes[MZ_DTYPE_COUNT] = {
     [MZ_DTYPE_I32] = {"i32", 1, 4, false, NULL, NULL},
     [MZ_DTYPE_I64] = {"i64", 1, 8, false, NULL, NULL},
     [MZ_DTYPE_U8] = {"u8", 1, 1, false, NULL, NULL},
-    [MZ_DTYPE_Q8_0] = {"q8_0", 32, 34, true, NULL, NULL},
-    [MZ_DTYPE_Q4_0] = {"q4_0", 32, 18, true, NULL, NULL},
-    [MZ_DTYPE_Q4_1] = {"q4_1", 32, 20, true, NULL, NULL},
-    [MZ_DTYPE_Q5_0] = {"q5_0", 32, 22, true, NULL, NULL},
-    [MZ_DTYPE_Q5_1] = {"q5_1", 32, 24, true, NULL, NULL},
-    [MZ_DTYPE_Q2_K] = {"q2_k", 256, 84, true, NULL, NULL},
-    [MZ_DTYPE_Q3_K] = {"q3_k", 256, 110, true, NULL, NULL},
-    [MZ_DTYPE_Q4_K] = {"q4_k", 256, 144, true, NULL, NULL},
-    [MZ_DTYPE_Q5_K] = {"q5_k", 256, 176, true, NULL, NULL},
-    [MZ_DTYPE_Q6_K] = {"q6_k", 256, 210, true, NULL, NULL},
+    [MZ_DTYPE_Q8_0] = {"q8_0", 32, 34, true, mz_q8_0_to_f32, mz_q8_0_from_f32},
+    [MZ_DTYPE_Q4_0] = {"q4_0", 32, 18, true, mz_q4_0_to_f32, mz_q4_0_from_f32},
+    [MZ_DTYPE_Q4_1] = {"q4_1", 32, 20, true, mz_q4_1_to_f32, mz_q4_1_from_f32},
+    [MZ_DTYPE_Q5_0] = {"q5_0", 32, 22, true, mz_q5_0_to_f32, mz_q5_0_from_f32},
+    [MZ_DTYPE_Q5_1] = {"q5_1", 32, 24, true, mz_q5_1_to_f32, mz_q5_1_from_f32},
+    [MZ_DTYPE_Q2_K] = {"q2_k", 256, 84, true, mz_q2_k_to_f32, NULL},
+    [MZ_DTYPE_Q3_K] = {"q3_k", 256, 110, true, mz_q3_k_to_f32, NULL},
+    [MZ_DTYPE_Q4_K] = {"q4_k", 256, 144, true, mz_q4_k_to_f32, mz_q4_k_from_f32},
+    [MZ_DTYPE_Q5_K] = {"q5_k", 256, 176, true, mz_q5_k_to_f32, mz_q5_k_from_f32},
+    [MZ_DTYPE_Q6_K] = {"q6_k", 256, 210, true, mz_q6_k_to_f32, mz_q6_k_from_f32},
 };
 
 const mz_dtype_info *mz_dtype_get(mz_dtype dtype) {

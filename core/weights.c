@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/gguf_internal.h"
 #include "core/json.h"
 #include "core/weights_internal.h"
 
@@ -39,8 +40,15 @@ struct mz_weights {
 bool mz_weight_n_bytes(mz_dtype dtype, const int64_t *shape, int n_dims, size_t *out) {
     const mz_dtype_info *info = mz_dtype_get(dtype);
     size_t bytes = (size_t)info->block_bytes;
+    size_t elements = 1;
     for (int i = 0; i < n_dims; i++) {
-        if (!mz_size_mul(bytes, (size_t)shape[i], &bytes) || bytes > (size_t)INT64_MAX) {
+        const bool is_row = i == n_dims - 1;
+        if (is_row && shape[i] % info->block_len != 0) {
+            return false;
+        }
+        const size_t n_blocks = (size_t)(is_row ? shape[i] / info->block_len : shape[i]);
+        if (!mz_size_mul(bytes, n_blocks, &bytes) || bytes > (size_t)INT64_MAX ||
+            !mz_size_mul(elements, (size_t)shape[i], &elements) || elements > (size_t)INT64_MAX) {
             return false;
         }
     }
@@ -86,8 +94,8 @@ static bool is_lfs_pointer(const mz_map *map) {
     return map->bytes >= sizeof begin && memcmp(map->data, begin, sizeof begin - 1) == 0;
 }
 
-/* Maps a file of tensors and reads its header. Takes `path` over, also on failure. */
-static mz_status add_shard(mz_weights *w, char *path) {
+/* Maps a file of tensors. Takes `path` over, also on failure. */
+static mz_status map_shard(mz_weights *w, char *path, mz_weight_file *file) {
     void *shards = w->shards;
     const mz_status status =
         mz_grow(w->ctx, &shards, &w->capacity, w->n_shards + 1, sizeof *w->shards, "shard table");
@@ -99,15 +107,22 @@ static mz_status add_shard(mz_weights *w, char *path) {
     shard *s = &w->shards[w->n_shards++];
     *s = (shard){.path = path};
     MZ_TRY(mz_map_open(w->ctx, path, &s->map));
-    const mz_weight_file file = {.path = path,
-                                 .data = s->map.data,
-                                 .n_bytes = s->map.bytes,
-                                 .index = (int32_t)(w->n_shards - 1)};
+    *file = (mz_weight_file){.path = path,
+                             .data = s->map.data,
+                             .n_bytes = s->map.bytes,
+                             .index = (int32_t)(w->n_shards - 1)};
     if (is_lfs_pointer(&s->map)) {
         return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
                        "%s: is a Git LFS pointer, the weights themselves were not downloaded",
                        path);
     }
+    return MZ_OK;
+}
+
+/* Maps a file of tensors and reads its header. Takes `path` over, also on failure. */
+static mz_status add_shard(mz_weights *w, char *path) {
+    mz_weight_file file;
+    MZ_TRY(map_shard(w, path, &file));
     if (ends_with(path, ".safetensors")) {
         return mz_safetensors_read(&w->list, &file);
     }
@@ -116,7 +131,8 @@ static mz_status add_shard(mz_weights *w, char *path) {
     }
     return mz_fail(
         &w->ctx->error, MZ_ERR_UNSUPPORTED,
-        "%s: is no checkpoint by its name, expected .safetensors, .bin, .pt or .index.json", path);
+        "%s: is no checkpoint by its name, expected .safetensors, .bin, .pt, .index.json or .gguf",
+        path);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -274,6 +290,66 @@ static mz_status open_index(mz_weights *w) {
     return status;
 }
 
+/* --- GGUF files --- */
+
+static const char gguf_ending[] = ".gguf";
+
+/* The name of part `part` (from 0) of NAME-00001-of-0000N.gguf, which w->path is. */
+static mz_status part_path(mz_weights *w, int64_t part, int64_t n_parts, char **out) {
+    enum { PART = sizeof "-00001-of-00001.gguf" - 1 };
+    char ending[64];
+    char *path = NULL;
+    const size_t n = strlen(w->path);
+    (void)snprintf(ending, sizeof ending, "-%05d-of-%05d.gguf", 1, (int)n_parts);
+    if (n < PART || strcmp(w->path + n - PART, ending) != 0) {
+        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
+                       "%s: is the first of %lld parts, expected a name that ends in %s", w->path,
+                       (long long)n_parts, ending);
+    }
+    MZ_TRY(mz_strdup(w->ctx, w->path, &path));
+    (void)snprintf(ending, sizeof ending, "-%05d-of-%05d.gguf", (int)part + 1, (int)n_parts);
+    memcpy(path + n - PART, ending, PART);
+    *out = path;
+    return MZ_OK;
+}
+
+static mz_status add_part(mz_weights *w, char *path, int64_t part, int64_t *n_parts,
+                          int64_t *n_total) {
+    mz_weight_file file;
+    MZ_TRY(map_shard(w, path, &file));
+    return mz_gguf_read(&w->list, &file, part, n_parts, n_total);
+}
+
+static mz_status open_gguf(mz_weights *w) {
+    char *path = NULL;
+    int64_t n_parts = 0;
+    int64_t n_total = 0;
+    MZ_TRY(mz_strdup(w->ctx, w->path, &path));
+    MZ_TRY(add_part(w, path, 0, &n_parts, &n_total));
+    for (int64_t part = 1; part < n_parts; part++) {
+        int64_t n = 0;
+        int64_t ignored = 0;
+        MZ_TRY(part_path(w, part, n_parts, &path));
+        if (!mz_file_exists(path)) {
+            (void)mz_fail(&w->ctx->error, MZ_ERR_MISSING, "%s: its part %s does not exist", w->path,
+                          path);
+            mz_free(w->ctx, path);
+            return MZ_ERR_MISSING;
+        }
+        MZ_TRY(add_part(w, path, part, &n, &ignored));
+        if (n != n_parts) {
+            return mz_fail(&w->ctx->error, MZ_ERR_FORMAT, "%s: is one of %lld parts, %s of %lld",
+                           path, (long long)n, w->path, (long long)n_parts);
+        }
+    }
+    if (n_total >= 0 && (size_t)n_total != w->list.n) {
+        return mz_fail(&w->ctx->error, MZ_ERR_FORMAT,
+                       "%s: %zu tensors, split.tensors.count is %lld", w->path, w->list.n,
+                       (long long)n_total);
+    }
+    return sort_entries(w);
+}
+
 /* Replaces the folder in w->path by the weight file that is in it. */
 static mz_status find_in_folder(mz_weights *w) {
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
@@ -300,13 +376,17 @@ static mz_status open_weights(mz_weights *w) {
     if (ends_with(w->path, ".index.json")) {
         return open_index(w);
     }
+    if (ends_with(w->path, gguf_ending)) {
+        return open_gguf(w);
+    }
     char *path = NULL;
     MZ_TRY(mz_strdup(w->ctx, w->path, &path));
     MZ_TRY(add_shard(w, path));
     return sort_entries(w);
 }
 
-mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
+static mz_status open_with(mz_context *ctx, const char *path, mz_status (*open)(mz_weights *w),
+                           mz_weights **out) {
     void *memory = NULL;
     MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_weights), "checkpoint", &memory));
     mz_weights *w = memory;
@@ -314,7 +394,7 @@ mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
     w->list.ctx = ctx;
     mz_status status = mz_strdup(ctx, path, &w->path);
     if (status == MZ_OK) {
-        status = open_weights(w);
+        status = open(w);
     }
     if (status != MZ_OK) {
         mz_weights_close(ctx, w);
@@ -322,6 +402,14 @@ mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
     }
     *out = w;
     return MZ_OK;
+}
+
+mz_status mz_weights_open(mz_context *ctx, const char *path, mz_weights **out) {
+    return open_with(ctx, path, open_weights, out);
+}
+
+mz_status mz_weights_open_gguf(mz_context *ctx, const char *path, mz_weights **out) {
+    return open_with(ctx, path, open_gguf, out);
 }
 
 void mz_weights_close(mz_context *ctx, mz_weights *weights) {
@@ -365,7 +453,8 @@ static void note(notes *list, const char *format, ...) {
 }
 
 static bool is_aligned(const mz_weight_entry *e) {
-    return (uintptr_t)e->data % (uintptr_t)mz_dtype_get(e->dtype)->block_bytes == 0;
+    const mz_dtype_info *info = mz_dtype_get(e->dtype);
+    return info->block_len > 1 || (uintptr_t)e->data % (uintptr_t)info->block_bytes == 0;
 }
 
 static mz_status make_aligned(mz_weights *w, mz_weight_entry *e) {
@@ -404,7 +493,7 @@ static mz_status get(mz_weights *w, const char *name, const int64_t *shape, int 
         char expected[128];
         note(&w->deviating, "%s is %s %s, expected %s %s (in %s)", name, info->name,
              mz_shape_text(actual, sizeof actual, e->shape, e->n_dims),
-             any_type ? "any type" : "f32, f16 or bf16",
+             any_type ? "any type" : "f32, f16, bf16 or blocks",
              mz_shape_text(expected, sizeof expected, shape, n_dims), w->shards[e->file].path);
         *out = (mz_tensor){0}; /* not before: `shape` may lie in it */
         return MZ_OK;

@@ -1,4 +1,4 @@
-/* A checkpoint: tensors by name, mapped read-only from safetensors or PyTorch files.
+/* A checkpoint: tensors by name, mapped read-only from safetensors, PyTorch or GGUF files.
  *
  * Opening reads headers only. A loader asks for each tensor it needs by name and shape, then calls
  * mz_weights_finish, which fails with one message that lists every tensor that was missing, of
@@ -23,8 +23,10 @@ typedef struct mz_weights mz_weights;
 /* Opens a checkpoint folder or a single file. In a folder, the first that exists of:
  * model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json.
  * A file is taken by its name's ending
- * (.safetensors, .bin, .pt, .index.json).
- * Scalars have shape [1]. Booleans are u8.
+ * (.safetensors, .bin, .pt, .index.json, .gguf).
+ * Scalars have shape [1]. Booleans are u8. GGUF's names are as in the file, its shapes outermost
+ * first; of a sharded one (NAME-00001-of-00003.gguf) `path` is the first part; core/gguf.h says
+ * what of it is an error.
  * Limits, checked before any allocation: headers 100 MiB, 1,000,000 tensors, 10,000 shards, 4
  * dimensions. Errors: IO; MISSING (no weight file; a shard that the index names); FORMAT (lying
  * lengths, overlapping or out-of-range offsets, duplicate names, a pickle that names anything but
@@ -38,7 +40,7 @@ void mz_weights_close(mz_context *ctx, mz_weights *weights);
 /* The tensor of that name, which must have exactly this shape and a floating-point type (any type
  * for mz_weights_get_any). A deviation is noted for mz_weights_finish and *out becomes an absent
  * tensor; the call itself fails only for NOMEM. Data that the file stores at an address unsuitable
- * for its type is copied once. */
+ * for its type is copied once; blocks may lie anywhere. */
 mz_status mz_weights_get(mz_weights *weights, const char *name, const int64_t *shape, int n_dims,
                          mz_tensor *out);
 mz_status mz_weights_get_any(mz_weights *weights, const char *name, const int64_t *shape,

@@ -1,7 +1,8 @@
 /* Tokenizers: from text to token ids and back, as the published implementations do it.
  *
  * Kinds: SentencePiece models (tokenizer.model; BPE and unigram, by the SentencePiece library),
- * byte-level BPE (tokenizer.json, or vocab.json with merges.txt; splitting by PCRE2), tiktoken files
+ * byte-level BPE (tokenizer.json, or vocab.json with merges.txt; splitting by PCRE2), tiktoken
+ * files
  * (*.tiktoken), and what a GGUF file's metadata holds (kinds "llama" and "gpt2"). */
 #ifndef MZ_LLM_TOKENIZER_H
 #define MZ_LLM_TOKENIZER_H
@@ -81,9 +82,9 @@ typedef struct mz_encode_options {
                            what the published code does between two stretches) */
 } mz_encode_options;
 
-/* Appends the ids of `text` (any bytes; invalid UTF-8 is taken as the published implementation takes
- * it after U+FFFD was put in its place) to *list. `options` NULL: all off. Errors: NOMEM, LIMIT
- * (text over 1 GiB). */
+/* Appends the ids of `text` (any bytes; invalid UTF-8 is taken as the published implementation
+ * takes it after U+FFFD was put in its place) to *list. `options` NULL: all off. Errors: NOMEM,
+ * LIMIT (text over 1 GiB). */
 mz_status mz_tokenizer_encode(mz_context *ctx, const mz_tokenizer *tokenizer, const char *text,
                               size_t n_bytes, const mz_encode_options *options,
                               mz_token_list *list);
@@ -93,17 +94,24 @@ mz_status mz_tokenizer_encode(mz_context *ctx, const mz_tokenizer *tokenizer, co
 mz_status mz_tokenizer_decode(mz_context *ctx, const mz_tokenizer *tokenizer, const int32_t *ids,
                               int64_t n, bool keep_control, char **text, size_t *n_bytes);
 
-/* Decoding as tokens arrive: what has been pushed and is complete may be printed; half a character
- * is kept until its end comes or mz_detokenizer_finish. The concatenation of all pieces is what
- * mz_tokenizer_decode gives. Created all-zero but for the first two members; one thread. */
+/* Decoding as tokens arrive: what has been pushed and is complete may be printed; half a character,
+ * and what later tokens may change, is kept until its end comes or mz_detokenizer_finish. The
+ * concatenation of all pieces is what mz_tokenizer_decode gives. Created all-zero but for the first
+ * two members; one thread. */
 typedef struct mz_detokenizer {
     const mz_tokenizer *tokenizer;
     bool keep_control;
-    char *text; /* NUL-terminated; owned */
+    char *text; /* the latest piece; NUL-terminated; owned */
     size_t n_bytes, capacity;
-    uint8_t pending[8]; /* bytes of a character that is not complete */
-    int n_pending;
-    bool started; /* the first piece's dummy space was dealt with */
+    char *held; /* bytes of characters that are not complete; owned */
+    size_t n_held, held_capacity;
+    char *run; /* text in front of which something may come; owned */
+    size_t n_run, run_capacity;
+    int64_t n_tokens; /* pushed, of the current stretch where the kind has stretches */
+    int n_stripped;   /* what was taken from the text's beginning, -1: no more is */
+    int n_stretches;  /* given before the current one */
+    bool started;     /* the first piece's dummy space was dealt with */
+    bool to_run, after_special, in_stretch, gave, space_owed;
 } mz_detokenizer;
 
 /* The bytes that became certain by `id`: *piece is valid until the next call. Errors: LIMIT (id),

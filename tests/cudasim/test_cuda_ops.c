@@ -78,23 +78,39 @@ static void linear_row_alone(void **state) {
 static const int64_t row_sizes[][2] = {{0, 4}, {1, 1}, {1, 31}, {5, 33}, {31, 24}, {33, 200}};
 enum { N_ROW_SIZES = sizeof row_sizes / sizeof row_sizes[0] };
 
-static void rms_norm(void **state) {
+/* A norm of each kind, of whole rows and of groups, with weights of either width. */
+static void check_norm(int64_t n, int64_t width, mz_norm_kind kind, int64_t group) {
+    mz_fixture f;
+    mz_fixture_open(&f);
+    const int64_t n_weights = group > 0 && n % 2 == 0 ? group : width;
+    const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
+    const mz_mirror_matrix w = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 2, 1.0f);
+    const mz_mirror_matrix b = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 3, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 5);
+    mz_norm host = {.kind = kind, .eps = 1e-6f, .offset = kind == MZ_NORM_RMS ? 0.5f : 0};
+    host.group = group;
+    host.weight = mz_tensor_1d(MZ_DTYPE_F32, n_weights, w.memory.host);
+    mz_norm device = host;
+    device.weight.data = w.memory.device;
+    if (kind == MZ_NORM_LAYER) {
+        host.bias = mz_tensor_1d(MZ_DTYPE_F32, width, b.memory.host);
+        device.bias = mz_tensor_1d(MZ_DTYPE_F32, width, b.memory.device);
+    }
+    mz_assert_ok(&f.ctx, mz_op_norm(&f.reference, &y.host, &x.host, &host));
+    mz_assert_ok(&f.ctx, mz_op_norm(&f.device, &y.device, &x.device, &device));
+    mz_mirror_compare(&f, "norm", &y, BOUND_ROWS);
+    mz_fixture_close(&f);
+}
+
+static void norm(void **state) {
     (void)state;
     for (int i = 0; i < N_ROW_SIZES; i++) {
         const int64_t n = row_sizes[i][0];
         const int64_t width = row_sizes[i][1];
-        mz_fixture f;
-        mz_fixture_open(&f);
-        const mz_mirror_matrix x =
-            mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
-        const mz_mirror_matrix w = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 2, 1.0f);
-        const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 5);
-        const mz_tensor host = mz_tensor_1d(MZ_DTYPE_F32, width, w.memory.host);
-        const mz_tensor device = mz_tensor_1d(MZ_DTYPE_F32, width, w.memory.device);
-        mz_assert_ok(&f.ctx, mz_op_rms_norm(&f.reference, &y.host, &x.host, &host, 1e-6f));
-        mz_assert_ok(&f.ctx, mz_op_rms_norm(&f.device, &y.device, &x.device, &device, 1e-6f));
-        mz_mirror_compare(&f, "rms_norm", &y, BOUND_ROWS);
-        mz_fixture_close(&f);
+        check_norm(n, width, MZ_NORM_RMS, 0);
+        check_norm(n, width > 1 ? width : 2, MZ_NORM_LAYER, 0);
+        check_norm(n, 4 * width, MZ_NORM_RMS, width);
+        check_norm(n + 1, 3 * (width + 1), MZ_NORM_LAYER, width + 1);
     }
 }
 
@@ -143,6 +159,16 @@ static void gated_activation_and_add(void **state) {
         mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, 1));
         mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, 1));
         mz_mirror_compare(&f, "gated_activation", &gated, BOUND_ROWS);
+        for (int kind = MZ_ACTIVATION_SILU; kind <= MZ_ACTIVATION_TANH; kind++) {
+            const bool alone = kind % 2 == 0;
+            mz_assert_ok(&f.ctx,
+                         mz_op_gated_activation(&f.reference, &gated.host, &b.host,
+                                                alone ? NULL : &a.host, (mz_activation)kind));
+            mz_assert_ok(&f.ctx,
+                         mz_op_gated_activation(&f.device, &gated.device, &b.device,
+                                                alone ? NULL : &a.device, (mz_activation)kind));
+            mz_mirror_compare(&f, "an activation", &gated, BOUND_ROWS);
+        }
         mz_mirror_compare(&f, "add", &sum, 0);
         mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, -0.37f));
         mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, -0.37f));
@@ -154,6 +180,7 @@ static void gated_activation_and_add(void **state) {
 static void gather_rows(void **state) {
     (void)state;
     enum { N_SOURCE = 7 };
+    static const mz_dtype types[] = {MZ_DTYPE_F16, MZ_DTYPE_F32, MZ_DTYPE_BF16};
     for (int i = 0; i < N_ROW_SIZES; i++) {
         const int64_t n = row_sizes[i][0];
         const int64_t width = row_sizes[i][1];
@@ -164,20 +191,20 @@ static void gather_rows(void **state) {
         mz_fixture f;
         mz_fixture_open(&f);
         const mz_mirror_matrix x =
-            mz_mirror_random(&f, MZ_DTYPE_F32, N_SOURCE, width, width + 1, 1, 1.0f);
+            mz_mirror_random(&f, types[i % 3], N_SOURCE, width, width + 1, 1, 1.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 3);
         const mz_mirror index = mz_mirror_put(&f, rows, (size_t)n * sizeof rows[0]);
-        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.reference, &y.host, &x.host, index.host));
-        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.device, &y.device, &x.device, index.device));
+        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.reference, &y.host, &x.host, index.host, 1));
+        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.device, &y.device, &x.device, index.device, 1));
         mz_mirror_compare(&f, "gather_rows", &y, 0);
         mz_fixture_close(&f);
     }
 }
 
-/* In place, as the decoder uses it. */
-static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim) {
+/* In place, and to another tensor. */
+static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim, mz_rope_table like) {
     enum { N_POSITIONS = 40 };
-    const int64_t width = n_heads * 2 * half_dim;
+    const int64_t width = n_heads * (like.head_dim > 0 ? like.head_dim : 2 * half_dim);
     int32_t positions[64] = {0};
     for (int r = 0; r < n; r++) {
         positions[r] = (r * 7 + 3) % N_POSITIONS;
@@ -185,33 +212,42 @@ static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim) {
     mz_fixture f;
     mz_fixture_open(&f);
     const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width, 1, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 2);
     const mz_mirror_matrix c =
         mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 2, 1.0f);
     const mz_mirror_matrix sn =
         mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 3, 1.0f);
     const mz_mirror position = mz_mirror_put(&f, positions, (size_t)n * sizeof positions[0]);
-    const mz_rope_table host = {.n_positions = N_POSITIONS,
-                                .half_dim = half_dim,
-                                .cos = c.memory.host,
-                                .sin = sn.memory.host};
-    const mz_rope_table device = {.n_positions = N_POSITIONS,
-                                  .half_dim = half_dim,
-                                  .cos = c.memory.device,
-                                  .sin = sn.memory.device};
+    mz_rope_table host = like;
+    host.n_positions = N_POSITIONS;
+    host.half_dim = half_dim;
+    host.cos = c.memory.host;
+    host.sin = sn.memory.host;
+    mz_rope_table device = host;
+    device.cos = c.memory.device;
+    device.sin = sn.memory.device;
     const mz_rows host_rows = {.n_rows = n, .position = position.host};
     const mz_rows device_rows = {.n_rows = n, .position = position.device};
     mz_assert_ok(&f.ctx, mz_op_rope(&f.reference, &x.host, &x.host, &host, &host_rows));
     mz_assert_ok(&f.ctx, mz_op_rope(&f.device, &x.device, &x.device, &device, &device_rows));
     mz_mirror_compare(&f, "rope", &x, BOUND_ROWS);
+    mz_assert_ok(&f.ctx, mz_op_rope(&f.reference, &y.host, &x.host, &host, &host_rows));
+    mz_assert_ok(&f.ctx, mz_op_rope(&f.device, &y.device, &x.device, &device, &device_rows));
+    mz_mirror_compare(&f, "rope to another tensor", &y, BOUND_ROWS);
     mz_fixture_close(&f);
 }
 
 static void rope(void **state) {
     (void)state;
-    check_rope(0, 1, 1);
-    check_rope(1, 1, 1);
-    check_rope(31, 4, 3);
-    check_rope(33, 3, 33);
+    const mz_rope_table whole = {0};
+    const mz_rope_table part = {.head_dim = 24, .first = 5};
+    const mz_rope_table pairs = {.head_dim = 20, .first = 12, .interleaved = true};
+    check_rope(0, 1, 1, whole);
+    check_rope(1, 1, 1, whole);
+    check_rope(31, 4, 3, whole);
+    check_rope(33, 3, 33, whole);
+    check_rope(31, 4, 3, part);
+    check_rope(31, 40, 4, pairs);
 }
 
 /* ---- attention ---- */
@@ -363,12 +399,24 @@ static mirror_routing routing_blank(mz_fixture *f, const mz_mirror_matrix *logit
     r.offsets = mz_mirror_put(f, NULL, ((size_t)n_experts + 1) * sizeof(int32_t));
     r.row_index = mz_mirror_put(f, NULL, slot_bytes);
     r.slot_row = mz_mirror_put(f, NULL, slot_bytes);
-    r.host = (mz_routing){n_tokens,       n_experts,        top_k,
-                          logits->host,   r.ids.host,       r.weights.host,
-                          r.offsets.host, r.row_index.host, r.slot_row.host};
-    r.device = (mz_routing){n_tokens,         n_experts,          top_k,
-                            logits->device,   r.ids.device,       r.weights.device,
-                            r.offsets.device, r.row_index.device, r.slot_row.device};
+    r.host = (mz_routing){.n_tokens = n_tokens,
+                          .n_experts = n_experts,
+                          .top_k = top_k,
+                          .logits = logits->host,
+                          .expert_ids = r.ids.host,
+                          .gate_weights = r.weights.host,
+                          .expert_offsets = r.offsets.host,
+                          .row_index = r.row_index.host,
+                          .slot_row = r.slot_row.host};
+    r.device = (mz_routing){.n_tokens = n_tokens,
+                            .n_experts = n_experts,
+                            .top_k = top_k,
+                            .logits = logits->device,
+                            .expert_ids = r.ids.device,
+                            .gate_weights = r.weights.device,
+                            .expert_offsets = r.offsets.device,
+                            .row_index = r.row_index.device,
+                            .slot_row = r.slot_row.device};
     return r;
 }
 
@@ -381,7 +429,7 @@ static void compare_weights(mz_fixture *f, const mirror_routing *r) {
 }
 
 static void route_and_dispatch(mz_fixture *f, const mirror_routing *r) {
-    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, r->host.n_experts, r->host.top_k};
+    const mz_router router = {.n_experts = r->host.n_experts, .top_k = r->host.top_k};
     mz_assert_ok(&f->ctx, mz_op_route(&f->reference, &router, &r->host));
     mz_assert_ok(&f->ctx, mz_op_route(&f->device, &router, &r->device));
     mz_assert_ok(&f->ctx, mz_op_dispatch(&f->reference, &r->host));
@@ -541,7 +589,7 @@ static void moe_layer(void **state) {
     enum { N = 37, D = 24, D_FF = 27, D_SHARED = 54, N_EXPERTS = 5, TOP_K = 2 };
     mz_fixture f;
     mz_fixture_open(&f);
-    mz_moe host = {.router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K}, .has_shared = true};
+    mz_moe host = {.router = {.n_experts = N_EXPERTS, .top_k = TOP_K}, .has_shared = true};
     mz_moe device = host;
     const mz_mirror_matrix router = mz_mirror_random(&f, MZ_DTYPE_F32, N_EXPERTS, D, D, 1, 1.0f);
     const mz_mirror_matrix shared_gate = mz_mirror_random(&f, MZ_DTYPE_F32, 1, D, D, 2, 1.0f);
@@ -620,7 +668,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear),
         cmocka_unit_test(linear_row_alone),
-        cmocka_unit_test(rms_norm),
+        cmocka_unit_test(norm),
         cmocka_unit_test(softmax),
         cmocka_unit_test(gated_activation_and_add),
         cmocka_unit_test(gather_rows),

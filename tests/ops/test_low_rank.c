@@ -308,7 +308,7 @@ static void take_mixture(mz_stream *s, adapted which, mixture *m) {
     *m = (mixture){0};
     mz_moe *moe = &m->moe;
     moe->router_proj = small(s, EXPERTS, WIDTH, 1);
-    moe->router = (mz_router){MZ_ROUTER_SOFTMAX_TOPK, EXPERTS, 2};
+    moe->router = (mz_router){.n_experts = EXPERTS, .top_k = 2};
     moe->w_gate = take_bank(s, MZ_DTYPE_F32, m->data[0], EXPERTS, FF, WIDTH, 10);
     moe->w_up = take_bank(s, MZ_DTYPE_F32, m->data[1], EXPERTS, FF, WIDTH, 20);
     moe->w_down = take_bank(s, MZ_DTYPE_F32, m->data[2], EXPERTS, WIDTH, FF, 30);

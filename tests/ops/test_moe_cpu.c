@@ -66,7 +66,7 @@ static mz_ffn take_ffn(mz_stream *s, const moe_case *c, int64_t d_ff, uint64_t s
 static mz_moe take_moe(mz_stream *s, const moe_case *c) {
     mz_moe moe = {
         .router_proj = {.weight = take_matrix(s, MZ_DTYPE_F32, c->n_experts, c->d_model, 5, 0.4f)},
-        .router = {MZ_ROUTER_SOFTMAX_TOPK, c->n_experts, c->top_k},
+        .router = {.n_experts = c->n_experts, .top_k = c->top_k},
         .w_gate = take_bank(s, c, c->d_ff, c->d_model, 10000),
         .w_up = take_bank(s, c, c->d_ff, c->d_model, 20000),
         .w_down = take_bank(s, c, c->d_model, c->d_ff, 30000),

@@ -86,6 +86,12 @@ static void loads_only_objects(void **state) {
         strstr(ctx.error.message, "a.json: the top level is an array, expected an object"));
     mz_assert_ok(&ctx, mz_json_load(&ctx, mz_write_file(dir, "a.json", "{}", 2), &document));
     json_decref(document);
+    static const char large[] = "{\"a\": 1000000000000000000000000}";
+    const char *path = mz_write_file(dir, "b.json", large, sizeof large - 1);
+    assert_int_equal(mz_json_load(&ctx, path, &document), MZ_ERR_FORMAT);
+    mz_assert_ok(&ctx, mz_json_load_reals(&ctx, path, &document));
+    assert_true(json_real_value(json_object_get(document, "a")) == 1e24);
+    json_decref(document);
     assert_int_equal(mz_json_load(&ctx, "/nowhere/a.json", &document), MZ_ERR_IO);
     mz_temp_dir_remove(dir);
     mz_context_close(&ctx);

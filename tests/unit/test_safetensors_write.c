@@ -183,6 +183,32 @@ static void a_copy_is_equal(void **state) {
     mz_weights_close(&f->ctx, w);
 }
 
+/* Blocks become floating-point values, those of a view with strided rows too. */
+static void blocks_are_widened(void **state) {
+    fixture *f = *state;
+    enum { ROWS = 70, COLS = 512, HALF = COLS / 2 };
+    const mz_dtype_info *info = mz_dtype_get(MZ_DTYPE_Q4_0);
+    static uint8_t blocks[ROWS * COLS / 32 * 18];
+    static float values[ROWS * COLS];
+    info->from_f32(blocks, f->values, ROWS * COLS);
+    info->to_f32(values, blocks, ROWS * COLS);
+    const mz_tensor all = mz_tensor_2d(MZ_DTYPE_Q4_0, ROWS, COLS, blocks);
+    const mz_safetensors_item items[] = {
+        {"all", all, MZ_DTYPE_F32},
+        {"right", mz_tensor_cols(&all, HALF, HALF), MZ_DTYPE_F32},
+    };
+    mz_assert_ok(&f->ctx, write_items(f, items, 2));
+    mz_weights *w = read_back(f);
+    mz_tensor t;
+    mz_assert_ok(&f->ctx, mz_weights_get(w, "all", (int64_t[]){ROWS, COLS}, 2, &t));
+    assert_memory_equal(t.data, values, sizeof values);
+    mz_assert_ok(&f->ctx, mz_weights_get(w, "right", (int64_t[]){ROWS, HALF}, 2, &t));
+    for (int i = 0; i < ROWS; i++) {
+        assert_memory_equal(mz_tensor_row(&t, i), values + i * COLS + HALF, HALF * sizeof(float));
+    }
+    mz_weights_close(&f->ctx, w);
+}
+
 static void no_tensor_is_a_file_too(void **state) {
     fixture *f = *state;
     mz_assert_ok(&f->ctx, write_items(f, NULL, 0));
@@ -214,6 +240,9 @@ static void lists_are_checked(void **state) {
         {{{"a", t, MZ_DTYPE_F32}, {"b", ids, MZ_DTYPE_BF16}},
          MZ_ERR_DTYPE,
          "b: i32 cannot be stored as bf16"},
+        {{{"a", t, MZ_DTYPE_F32}, {"b", t, MZ_DTYPE_Q8_0}},
+         MZ_ERR_DTYPE,
+         "b: f32 cannot be stored as q8_0"},
         {{{"a", t, MZ_DTYPE_F32}, {"b", {0}, MZ_DTYPE_F32}}, MZ_ERR_SHAPE, "b: 0 dimensions"},
         {{{"a", t, MZ_DTYPE_F32}, {"b", huge, MZ_DTYPE_F32}}, MZ_ERR_LIMIT, "b: more bytes"},
     };
@@ -302,6 +331,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(texts_and_names_are_escaped, setup, teardown),
         cmocka_unit_test_setup_teardown(bits_come_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_copy_is_equal, setup, teardown),
+        cmocka_unit_test_setup_teardown(blocks_are_widened, setup, teardown),
         cmocka_unit_test_setup_teardown(no_tensor_is_a_file_too, setup, teardown),
         cmocka_unit_test_setup_teardown(lists_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_device_is_noticed, setup, teardown),

@@ -155,22 +155,37 @@ static void table_of_types(void **state) {
     static const struct {
         mz_dtype dtype;
         const char *name;
+        int len;
         int bytes;
         bool is_float;
+        bool is_written;
     } expected[] = {
-        {MZ_DTYPE_F32, "f32", 4, true},   {MZ_DTYPE_F16, "f16", 2, true},
-        {MZ_DTYPE_BF16, "bf16", 2, true}, {MZ_DTYPE_I32, "i32", 4, false},
-        {MZ_DTYPE_I64, "i64", 8, false},  {MZ_DTYPE_U8, "u8", 1, false},
+        {MZ_DTYPE_F32, "f32", 1, 4, true, true},
+        {MZ_DTYPE_F16, "f16", 1, 2, true, true},
+        {MZ_DTYPE_BF16, "bf16", 1, 2, true, true},
+        {MZ_DTYPE_I32, "i32", 1, 4, false, false},
+        {MZ_DTYPE_I64, "i64", 1, 8, false, false},
+        {MZ_DTYPE_U8, "u8", 1, 1, false, false},
+        {MZ_DTYPE_Q8_0, "q8_0", 32, 34, true, true},
+        {MZ_DTYPE_Q4_0, "q4_0", 32, 18, true, true},
+        {MZ_DTYPE_Q4_1, "q4_1", 32, 20, true, true},
+        {MZ_DTYPE_Q5_0, "q5_0", 32, 22, true, true},
+        {MZ_DTYPE_Q5_1, "q5_1", 32, 24, true, true},
+        {MZ_DTYPE_Q2_K, "q2_k", 256, 84, true, false},
+        {MZ_DTYPE_Q3_K, "q3_k", 256, 110, true, false},
+        {MZ_DTYPE_Q4_K, "q4_k", 256, 144, true, true},
+        {MZ_DTYPE_Q5_K, "q5_k", 256, 176, true, true},
+        {MZ_DTYPE_Q6_K, "q6_k", 256, 210, true, true},
     };
     assert_int_equal(sizeof expected / sizeof expected[0], MZ_DTYPE_Q8_0); /* plain types */
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         const mz_dtype_info *info = mz_dtype_get(expected[i].dtype);
         assert_string_equal(info->name, expected[i].name);
-        assert_int_equal(info->block_len, 1);
+        assert_int_equal(info->block_len, expected[i].len);
         assert_int_equal(info->block_bytes, expected[i].bytes);
         assert_int_equal(info->is_float, expected[i].is_float);
         assert_int_equal(info->to_f32 != NULL, expected[i].is_float);
-        assert_int_equal(info->from_f32 != NULL, expected[i].is_float);
+        assert_int_equal(info->from_f32 != NULL, expected[i].is_written);
     }
 }
 

@@ -177,13 +177,13 @@ static void deviations_are_named_together(void **state) {
     mz_assert_ok(&f->ctx, mz_weights_get(w, "x", (int64_t[]){1, 2}, 2, &t));
     mz_assert_ok(&f->ctx, mz_weights_get(w, "y", (int64_t[]){1, 2}, 2, &t));
     assert_int_equal(mz_weights_finish(w), MZ_ERR_MISSING);
-    assert_message(f, "2 missing: x, y; 1 other than expected: a is f32 [2, 1], expected f32, f16 "
-                      "or bf16 [1, 2] (in ");
+    assert_message(f, "2 missing: x, y; 1 other than expected: a is f32 [2, 1], expected f32, f16, "
+                      "bf16 or blocks [1, 2] (in ");
     assert_message(f, "; 1 that the model does not have: b");
     mz_assert_ok(&f->ctx, mz_weights_get(w, "b", (int64_t[]){1}, 1, &t));
     assert_int_equal(t.n_dims, 0);
     assert_int_equal(mz_weights_finish(w), MZ_ERR_MISSING);
-    assert_message(f, "b is i32 [1], expected f32, f16 or bf16 [1]");
+    assert_message(f, "b is i32 [1], expected f32, f16, bf16 or blocks [1]");
     mz_weights_close(&f->ctx, w);
 }
 

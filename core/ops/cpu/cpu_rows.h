@@ -18,18 +18,17 @@
 extern "C" {
 #endif
 
-/* Squares are summed in f32 lanes, lanes in f64; a row whose squares leave the safe range of f32 is
- * done again in f64. */
-mz_status mz_cpu_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_tensor *weight, float eps);
+/* Squares are summed in f32 lanes, lanes in f64; a group whose squares leave the safe range of f32
+ * is done again in f64. */
+mz_status mz_cpu_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 
 mz_status mz_cpu_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                       const mz_rope_table *table, const mz_rows *rows);
 
 mz_status mz_cpu_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
-/* SiLU with an exponential of ours (under 2 ulp); gates below -88.3 give zero, where the exact
- * result is under 1e-35 times `up`. */
+/* With an exponential of ours (under 2 ulp); SiLU of gates below -88.3 gives zero, where the exact
+ * result is under 1e-35 times `up`. GELU by a rational form of erfc (relative error under 2e-7). */
 mz_status mz_cpu_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                   const mz_tensor *up, mz_activation activation);
 
@@ -37,7 +36,7 @@ mz_status mz_cpu_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const
                      float scale);
 
 mz_status mz_cpu_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const int32_t *rows);
+                             const int32_t *rows, float scale);
 
 mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
@@ -71,6 +70,13 @@ mz_status mz_cpu_dispatch(mz_stream *s, const mz_routing *routing);
 mz_status mz_cpu_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                          const mz_routing *routing, const mz_tensor *shared_out,
                          const mz_tensor *shared_logit);
+
+/* Of some kinds of routers and experts; see core/ops/routing_rules.h and core/ops/plain_experts.h.
+ */
+mz_status mz_cpu_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+mz_status mz_cpu_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
 
 #ifdef __cplusplus
 }

@@ -135,10 +135,10 @@ MZ_KERNEL_INLINE void transpose_4x4(float *to, int64_t to_stride, const float *f
 #include "core/ops/cpu/self_attention_kernels.inc"
 
 const mz_row_kernels mz_row_kernels_avx512 = {
-    .rms_norm = rms_norm_row,
+    .norm = norm_row,
     .rope = rope_row,
     .softmax = softmax_row,
-    .silu_mul = silu_mul_row,
+    .activate = activate_row,
     .add = add_row,
     .exp = exp_row,
     .exp_sum = exp_sum_row,
@@ -151,10 +151,10 @@ const mz_row_kernels mz_row_kernels_avx512 = {
     .dot = dot_row,
     .add_scaled = add_scaled_row,
     .add_exp = add_exp_row,
-    .rms_norm_backward = rms_norm_backward_row,
+    .norm_backward = norm_backward_row,
     .rope_backward = rope_backward_row,
     .softmax_backward = softmax_backward_row,
-    .silu_mul_backward = silu_mul_backward_row,
+    .activate_backward = activate_backward_row,
     .self_attention = self_attention_rows,
     .self_attention_backward = self_attention_backward_rows,
 };

@@ -75,20 +75,34 @@ typedef struct mz_combine_job {
     const mz_routing *routing;
 } mz_combine_job;
 
-/* One row's part in the backward of rms_norm; see core/ops_backward.h. */
-typedef struct mz_rms_norm_gradient {
-    float *x, *weight; /* [n] to add to; NULL: not wanted */
-    const float *y;    /* [n] */
-} mz_rms_norm_gradient;
+/* The norm of one group of one row. */
+typedef struct mz_norm_row {
+    const mz_norm *norm;
+    const float *weight, *bias; /* [n]; NULL: 1, 0 */
+} mz_norm_row;
+
+/* One group's part in the backward of a norm; see core/ops_backward.h. */
+typedef struct mz_norm_row_gradient {
+    float *x, *weight, *bias; /* [n] to add to; NULL: not wanted */
+    const float *y;           /* [n] */
+} mz_norm_row_gradient;
+
+/* One row's part in the backward of an activation. */
+typedef struct mz_activation_gradient {
+    float *gate, *up; /* [n] to add to; NULL: not wanted, as up is where there is none */
+    const float *y;   /* [n] */
+} mz_activation_gradient;
 
 /* A constant table. n is the number of values in a row. Outputs do not overlap inputs, rope's
  * excepted. */
 typedef struct mz_row_kernels {
-    void (*rms_norm)(float *y, const float *x, const float *weight, int64_t n, float eps);
-    void (*rope)(float *y, const float *x, const float *cos, const float *sin, int64_t n_heads,
-                 int64_t half_dim);
+    void (*norm)(float *y, const float *x, const mz_norm_row *norm, int64_t n);
+    /* cos and sin are those of the row's position. */
+    void (*rope)(float *y, const float *x, const float *cos, const float *sin,
+                 const mz_rope_table *table, int64_t n_heads);
     void (*softmax)(float *y, const float *x, int64_t n);
-    void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
+    void (*activate)(float *y, const float *gate, const float *up, int64_t n,
+                     mz_activation activation); /* up NULL: 1 */
     void (*add)(float *y, const float *a, const float *b, float scale, int64_t n);
     /* y = exp(x): relative error under 2 ulp for results within [2^-126, 2^127.5]; below it is 0,
      * above infinity; NaN stays NaN. */
@@ -119,13 +133,13 @@ typedef struct mz_row_kernels {
     /* y += scale exp(x - max), where NaN counts as -inf; max is above -inf. */
     void (*add_exp)(float *y, float scale, const float *x, float max, int64_t n);
     /* Backwards of a row; they add to their outputs. */
-    void (*rms_norm_backward)(const mz_rms_norm_gradient *d, const float *x, const float *weight,
-                              int64_t n, float eps);
+    void (*norm_backward)(const mz_norm_row_gradient *d, const float *x, const mz_norm_row *norm,
+                          int64_t n);
     void (*rope_backward)(float *d_x, const float *d_y, const float *cos, const float *sin,
-                          int64_t n_heads, int64_t half_dim);
+                          const mz_rope_table *table, int64_t n_heads);
     void (*softmax_backward)(float *d_x, const float *d_y, const float *y, int64_t n);
-    void (*silu_mul_backward)(float *d_gate, float *d_up, const float *d_y, const float *gate,
-                              const float *up, int64_t n); /* d_gate or d_up NULL: not wanted */
+    void (*activate_backward)(const mz_activation_gradient *d, const float *gate, const float *up,
+                              int64_t n, mz_activation activation);
     /* At most MZ_SELF_TILE rows of a query head; scratch: cpu_self_attention.c. */
     mz_self_attention_kernel self_attention;
     /* All rows of a sequence and the query heads of a kv head. */
@@ -138,6 +152,9 @@ extern const mz_row_kernels mz_row_kernels_avx512;
 
 /* The kernels for an instruction set. */
 const mz_row_kernels *mz_row_kernels_for(mz_isa isa);
+
+/* Where a norm's weight or bias for the group that begins at `begin` is; NULL: absent. */
+const float *mz_cpu_norm_vector(const mz_tensor *vector, int64_t begin);
 
 /* Values of scratch that attention_span needs: scores of a tile, scaled weights of a block. */
 enum {

@@ -124,7 +124,7 @@ static const mz_backend cuda_backend = {
     /* synchronize */ cuda_synchronize,
     /* scratch_bytes */ NULL,
     /* linear */ mz_cuda_linear,
-    /* rms_norm */ mz_cuda_rms_norm,
+    /* norm */ mz_cuda_norm,
     /* rope */ mz_cuda_rope,
     /* softmax */ mz_cuda_softmax,
     /* gated_activation */ mz_cuda_gated_activation,
@@ -140,6 +140,8 @@ static const mz_backend cuda_backend = {
     /* linears */ NULL,
     /* ffn */ NULL,
     /* moe */ NULL,
+    /* mask_logits */ NULL,
+    /* plain_experts */ NULL,
     /* training */ NULL,
 };
 

@@ -4,7 +4,7 @@
 
 static const mz_training_ops training = {
     .linear_backward = mz_ref_linear_backward,
-    .rms_norm_backward = mz_ref_rms_norm_backward,
+    .norm_backward = mz_ref_norm_backward,
     .rope_backward = mz_ref_rope_backward,
     .softmax_backward = mz_ref_softmax_backward,
     .gated_activation_backward = mz_ref_gated_activation_backward,
@@ -15,6 +15,8 @@ static const mz_training_ops training = {
     .route_backward = mz_ref_route_backward,
     .grouped_linear_backward = mz_ref_grouped_linear_backward,
     .combine_backward = mz_ref_combine_backward,
+    .mask_logits_backward = mz_ref_mask_logits_backward,
+    .plain_experts_backward = mz_ref_plain_experts_backward,
 };
 
 static const mz_backend reference = {
@@ -30,7 +32,7 @@ static const mz_backend reference = {
     .copy = mz_host_copy,
     .synchronize = mz_host_synchronize,
     .linear = mz_ref_linear,
-    .rms_norm = mz_ref_rms_norm,
+    .norm = mz_ref_norm,
     .rope = mz_ref_rope,
     .softmax = mz_ref_softmax,
     .gated_activation = mz_ref_gated_activation,
@@ -43,6 +45,8 @@ static const mz_backend reference = {
     .dispatch = mz_ref_dispatch,
     .grouped_linear = mz_ref_grouped_linear,
     .combine = mz_ref_combine,
+    .mask_logits = mz_ref_mask_logits,
+    .plain_experts = mz_ref_plain_experts,
     .training = &training,
 };
 
