@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { MZ_BACKEND_ABI = 1 };
+enum { MZ_BACKEND_ABI = 2 };
 
 /* The sizes that an op's scratch depends on; those an op does not have are 0. */
 typedef struct mz_op_size {
@@ -90,6 +90,8 @@ struct mz_backend {
                         size_t bytes); /* src may be reused on return */
     mz_status (*download)(mz_stream *s, void *dst, const void *src,
                           size_t bytes); /* complete on return */
+    mz_status (*copy)(mz_stream *s, void *dst, const void *src,
+                      size_t bytes); /* between buffers of its own that do not overlap */
     mz_status (*synchronize)(mz_stream *s);
     /* bytes that an op takes from the stream's arena while it runs, at most; NULL: none does */
     size_t (*scratch_bytes)(const mz_stream *s, mz_op_id op, const mz_op_size *size);
@@ -111,6 +113,9 @@ struct mz_backend {
     mz_status (*attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                            const mz_kv_layer *cache, const mz_rows *rows,
                            const mz_attention_rule *rule);
+    mz_status (*kv_rotate)(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n); /* may be NULL: positions cannot be shifted */
     mz_status (*route)(mz_stream *s, const mz_router *router, const mz_routing *routing);
     mz_status (*dispatch)(mz_stream *s, const mz_routing *routing);
     mz_status (*grouped_linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,

@@ -8,7 +8,7 @@
 #include "core/cpu.h"
 #include "core/rng.h"
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = MZ_TENSOR_NAME_BYTES };
 
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
                          const mz_loader_options *options, mz_loader *out) {
@@ -77,6 +77,18 @@ void mz_loader_close(mz_loader *loader) {
     *loader = (mz_loader){0};
 }
 
+void mz_loader_ignore(mz_loader *loader, const char *name, ...) {
+    char full[NAME_BYTES];
+    mz_tensor unused;
+    va_list args;
+    va_start(args, name);
+    (void)vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    if (loader->weights != NULL) {
+        (void)mz_weights_find(loader->weights, full, &unused);
+    }
+}
+
 void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradients,
                       size_t *n_bytes) {
     *values = loader->stream.arena.base;
@@ -124,38 +136,46 @@ static mz_tensor reshaped(const mz_tensor *t, const int64_t *shape, int n_dims, 
     return view;
 }
 
-/* The tensor that its publisher calls `name`, wherever it is; see mz_weights_get. */
+/* Part of `t` that a place names, in the wanted shape; false where it has another. */
+static bool sliced(mz_tensor *out, const mz_tensor *t, const mz_tensor_place *place,
+                   const int64_t *shape, int n_dims) {
+    mz_tensor part = *t;
+    if (place->slice >= 0 && place->n_slices == 0) { /* of the first dimension */
+        if (t->n_dims < 2 || place->slice >= t->shape[0]) {
+            return false;
+        }
+        part.n_dims = t->n_dims - 1;
+        memcpy(part.shape, t->shape + 1, (size_t)part.n_dims * sizeof part.shape[0]);
+        part.data = mz_tensor_row(t, place->slice * mz_tensor_n_rows(&part));
+    } else if (place->slice >= 0) {
+        if (place->slice >= place->n_slices || t->shape[0] % place->n_slices != 0) {
+            return false;
+        }
+        part.shape[0] = t->shape[0] / place->n_slices;
+        part.data = t->n_dims > 1 ? mz_tensor_row(t, place->slice * mz_tensor_n_rows(&part))
+                                  : mz_tensor_cols(t, place->slice * part.shape[0], 0).data;
+    }
+    if (!has_shape(&part, shape, n_dims)) {
+        return false;
+    }
+    *out = reshaped(&part, shape, n_dims, part.data);
+    return true;
+}
+
+/* The tensor that its publisher calls `name`, wherever it is; see mz_weights_get, which is asked
+ * for what is missing or of another shape, so that it is noted. */
 static mz_status get_stored(mz_loader *loader, const char *name, const int64_t *shape, int n_dims,
                             mz_tensor *out) {
-    char place[NAME_BYTES];
-    int64_t slice = -1;
+    mz_tensor_place place = {.slice = -1};
     mz_tensor t = {0};
-    if (loader->names.place == NULL) {
+    if (loader->names.place == NULL || !loader->names.place(loader->names.self, name, &place)) {
         return mz_weights_get(loader->weights, name, shape, n_dims, out);
     }
-    if (!loader->names.place(loader->names.self, name, place, sizeof place, &slice)) {
-        return mz_weights_get(loader->weights, name, shape, n_dims,
-                              out); /* notes what is missing */
-    }
-    if (!mz_weights_find(loader->weights, place, &t) || !mz_dtype_get(t.dtype)->is_float) {
-        return mz_weights_get(loader->weights, place, shape, n_dims, out);
-    }
-    if (slice >= 0) {
-        if (t.n_dims < 2 || slice >= t.shape[0] ||
-            !has_shape(
-                &(mz_tensor){.n_dims = t.n_dims - 1, .shape = {t.shape[1], t.shape[2], t.shape[3]}},
-                shape, n_dims)) {
-            return mz_weights_get(loader->weights, place, shape, n_dims, out);
-        }
-        const int64_t n_rows = mz_tensor_n_rows(&t) / t.shape[0];
-        *out = reshaped(&t, shape, n_dims, mz_tensor_row(&t, slice * n_rows));
+    if (mz_weights_find(loader->weights, place.name, &t) && mz_dtype_get(t.dtype)->is_float &&
+        sliced(out, &t, &place, shape, n_dims)) {
         return MZ_OK;
     }
-    if (!has_shape(&t, shape, n_dims)) {
-        return mz_weights_get(loader->weights, place, shape, n_dims, out);
-    }
-    *out = reshaped(&t, shape, n_dims, t.data);
-    return MZ_OK;
+    return mz_weights_get(loader->weights, place.name, shape, n_dims, out);
 }
 
 /* Values of `value`, which is in the arena, from the checkpoint or fresh, listed as a parameter

@@ -18,11 +18,19 @@ typedef struct mz_init {
     double deviation; /* of matrices; 0: 1 / sqrt(d_in) (LeCun et al. 1998) */
 } mz_init;
 
+enum { MZ_TENSOR_NAME_BYTES = 256 };
+
+/* Where in a checkpoint a tensor is. */
+typedef struct mz_tensor_place {
+    char name[MZ_TENSOR_NAME_BYTES];
+    int64_t slice;    /* -1: the whole tensor; else this one of */
+    int64_t n_slices; /* equal parts of its rows; 0: the elements of its first dimension */
+} mz_tensor_place;
+
 /* Where a checkpoint that is not its publisher's has the tensor that the publisher calls
- * `published`: the tensor `name` (of `size` bytes), or, unless *slice is -1, that element of its
- * first dimension. False: nowhere. */
+ * `published`. False: nowhere. */
 typedef struct mz_loader_names {
-    bool (*place)(const void *self, const char *published, char *name, size_t size, int64_t *slice);
+    bool (*place)(const void *self, const char *published, mz_tensor_place *out);
     const void *self; /* lives until the loader is filled */
 } mz_loader_names;
 
@@ -68,6 +76,9 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
  * than the machine has. */
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
+
+/* A tensor of this name may be there and is not needed. */
+void mz_loader_ignore(mz_loader *loader, const char *name, ...) MZ_PRINTF(2, 3);
 
 /* The arena's values and their gradients, for mz_tape_add_parameters; of a filled loader with
  * parameters. */

@@ -325,6 +325,46 @@ mz_status mz_op_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor
     return charge(s, MZ_OP_KV_WRITE, start, 0, status);
 }
 
+static mz_status check_rotation(mz_stream *s, const mz_kv_layer *cache, const mz_rope_table *table,
+                                int64_t n) {
+    mz_kv_layout layout = {0};
+    MZ_TRY(mz_kv_layout_of(&s->ctx->error, cache, &layout));
+    const int64_t d = table->head_dim != 0 ? table->head_dim : 2 * table->half_dim;
+    const int64_t end = table->first + 2 * table->half_dim;
+    if (d != cache->head_dim || table->half_dim < 1 || table->first < 0 || end > d) {
+        return mz_fail(&s->ctx->error, MZ_ERR_SHAPE,
+                       "kv_rotate: a rotation of elements %lld to %lld of heads of %lld, keys of "
+                       "%lld",
+                       (long long)table->first, (long long)end, (long long)d,
+                       (long long)cache->head_dim);
+    }
+    if (n < 0 || n >= table->n_positions) {
+        return mz_fail(&s->ctx->error, MZ_ERR_ARG,
+                       "kv_rotate: by %lld positions, the table has 0 to %lld", (long long)n,
+                       (long long)(table->n_positions - 1));
+    }
+    if (s->backend->kv_rotate == NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED, "backend %s lacks the op kv_rotate",
+                       s->backend->name);
+    }
+    return MZ_OK;
+}
+
+mz_status mz_op_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                          int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                          int64_t n) {
+    MZ_TRY(check_rotation(s, cache, table, n));
+    const mz_op_size size = {
+        .n_rows = n_pages * MZ_KV_PAGE, .n_heads = cache->n_kv_heads, .head_dim = cache->head_dim};
+    mz_status status;
+    if (only_measured(s, MZ_OP_KV_ROTATE, &size, &status)) {
+        return status;
+    }
+    const double start = clock_of(s);
+    status = s->backend->kv_rotate(s, cache, sequence, first_page, n_pages, table, n);
+    return charge(s, MZ_OP_KV_ROTATE, start, 0, status);
+}
+
 static mz_status check_window(mz_stream *s, const char *op, const mz_attention_rule *rule) {
     if (rule->window < 0) {
         return mz_fail(&s->ctx->error, MZ_ERR_ARG, "%s: a window of %lld, expected 0 or more", op,

@@ -376,6 +376,15 @@ mz_status mz_op_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                           const mz_kv_layer *cache, const mz_rows *rows,
                           const mz_attention_rule *rule);
 
+/* Turns keys back by n positions, as if they had been rotated by `table` n positions earlier: all
+ * of the pages [first_page, first_page + n_pages) of a sequence. Holds where the angles are
+ * products of position and frequency; in a narrow cache keys are rounded again. table  of the
+ * cache's head_dim, the one that rotated the keys Errors also: those of mz_op_kv_write; ARG for n
+ * outside 0..n_positions - 1 of the table; UNSUPPORTED where the backend lacks it. */
+mz_status mz_op_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                          int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                          int64_t n);
+
 /* Attention within whole sequences, without a cache: row i sees the rows of its sequence up to
  * itself, or as the rule says. Heads and scale as for mz_op_attention. Positions are not looked at:
  * the rows of a sequence are all there, neighbours, oldest first.

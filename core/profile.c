@@ -13,6 +13,7 @@ static const char *const names[MZ_OP_COUNT] = {
     "kv_write",
     "attention",
     "mask_logits",
+    "kv_rotate",
     "route",
     "dispatch",
     "grouped_linear",

@@ -19,6 +19,7 @@ typedef enum mz_op_id {
     MZ_OP_KV_WRITE,
     MZ_OP_ATTENTION,
     MZ_OP_MASK_LOGITS,
+    MZ_OP_KV_ROTATE,
     MZ_OP_ROUTE,
     MZ_OP_DISPATCH,
     MZ_OP_GROUPED_LINEAR,

@@ -151,7 +151,7 @@ mz_status mz_block_attend(mz_stream *s, const mz_tensor *out, const mz_tensor *n
                           const mz_tensor *normed, const mz_block *block,
                           const mz_block_call *call) {
     const size_t mark = mz_stream_mark(s);
-    mz_qkv heads = {.head_dim = block->head_dim};
+    mz_qkv heads = {.head_dim = block->head_dim, .head_dim_v = block->head_dim_v};
     mz_tensor context;
     MZ_TRY(block->is_latent ? latent_heads(s, &heads, normed_out, normed, block, call)
                             : plain_heads(s, &heads, normed_out, normed, block, call));

@@ -50,13 +50,17 @@ static mz_status mix_experts(mz_stream *s, const mz_tensor *out, const mz_tensor
 
 /* A half's output as it is added to the residual stream: itself, or normed. */
 static mz_status post_norm(mz_stream *s, mz_tensor *out, const mz_tensor *x, const mz_norm *norm,
-                           const mz_block *block) {
+                           const mz_block *block, const mz_block_call *call) {
     *out = *x;
     if (!block->has_post_norms) {
         return MZ_OK;
     }
     MZ_TRY(mz_stream_take(s, x->shape[0], x->shape[1], "post norm", out));
-    return mz_op_norm(s, out, x, norm);
+    MZ_TRY(mz_op_norm(s, out, x, norm));
+    return mz_trace_record(call->trace, s, call->layer,
+                           norm == &block->attn_post_norm ? "post_attention_layernorm"
+                                                          : "post_feedforward_layernorm",
+                           out);
 }
 
 /* out = ffn(norm(x)), with norm NULL of x itself; the residual is not added. */
@@ -67,7 +71,10 @@ static mz_status feed_forward(mz_stream *s, mz_tensor *out, const mz_tensor *x, 
     if (norm != NULL) {
         MZ_TRY(mz_stream_take(s, x->shape[0], x->shape[1], "ffn norm", &input));
         MZ_TRY(mz_op_norm(s, &input, x, norm));
-        MZ_TRY(mz_trace_record(call->trace, s, call->layer, "post_attention_layernorm", &input));
+        MZ_TRY(mz_trace_record(call->trace, s, call->layer,
+                               block->has_post_norms ? "pre_feedforward_layernorm"
+                                                     : "post_attention_layernorm",
+                               &input));
     }
     MZ_TRY(mz_stream_take(s, x->shape[0], x->shape[1], "ffn output", &result));
     if (block->has_experts) {
@@ -76,7 +83,7 @@ static mz_status feed_forward(mz_stream *s, mz_tensor *out, const mz_tensor *x, 
         MZ_TRY(mz_op_ffn(s, &result, &input, &block->ffn));
     }
     MZ_TRY(mz_trace_record(call->trace, s, call->layer, "ffn_out", &result));
-    return post_norm(s, out, &result, &block->ffn_post_norm, block);
+    return post_norm(s, out, &result, &block->ffn_post_norm, block, call);
 }
 
 mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -100,7 +107,7 @@ mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     MZ_TRY(mz_stream_take(s, n_out, d, "attention output", &attn_out));
     MZ_TRY(mz_stream_take(s, n_out, d, "after attention", &after_attn));
     MZ_TRY(mz_block_attend(s, &attn_out, &normed_out, &normed, block, call));
-    MZ_TRY(post_norm(s, &attn_term, &attn_out, &block->attn_post_norm, block));
+    MZ_TRY(post_norm(s, &attn_term, &attn_out, &block->attn_post_norm, block, call));
     MZ_TRY(mz_op_add(s, &after_attn, &residual, &attn_term, 1));
 
     if (block->order == MZ_BLOCK_SEQUENTIAL) {

@@ -83,7 +83,9 @@ typedef struct mz_block_call {
  *   y  [out_rows->n_rows, d_model], or [rows->n_rows, d_model]
  * Trace, named as in the published implementations: input_layernorm; q, k (rotated) and v; attn_out
  * (before residual and post norm); h_attn (the residual stream after attention, sequential blocks
- * only); post_attention_layernorm (what the feed-forward reads, where it has a norm of its own);
+ * only); post_attention_layernorm (what the feed-forward reads, where it has a norm of its own; in
+ * blocks with post norms that is pre_feedforward_layernorm, and post_attention_layernorm and
+ * post_feedforward_layernorm are what is added to the stream);
  * router_logits, experts, gate_weights, shared_expert_gate (the logit), shared_expert; ffn_out
  * (likewise before residual and post norm); out. */
 mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,

@@ -2,9 +2,10 @@
 
 #include <string.h>
 
-#include "core/file.h"
+#include "apps/zoo/gguf_map.h"
+#include "core/gguf.h"
 
-static mz_status fill_info(mz_language_model *m, const mz_family *family, const mz_text_config *c) {
+static void fill_info(mz_language_model *m, const mz_family *family, const mz_text_config *c) {
     m->info = (mz_language_model_info){.family = family->name,
                                        .vocab_size = c->vocab_size,
                                        .d_model = c->d_model,
@@ -22,33 +23,127 @@ static mz_status fill_info(mz_language_model *m, const mz_family *family, const 
         (void)mz_weights_file(weights, i, &n_bytes);
         m->info.file_bytes += n_bytes;
     }
+}
+
+/* Where a GGUF file has a published tensor. */
+typedef struct gguf_names {
+    const mz_gguf *gguf;
+    char architecture[64];
+} gguf_names;
+
+static bool place_in_gguf(const void *self, const char *published, mz_tensor_place *out) {
+    const gguf_names *names = self;
+    mz_gguf_place place;
+    mz_tensor unused;
+    int part = 0;
+    *out = (mz_tensor_place){.slice = -1};
+    if (!mz_gguf_tensor_place(names->architecture, published, &place)) {
+        return false;
+    }
+    if (!mz_gguf_tensor(names->gguf, place.name, &unused)) {
+        if (mz_gguf_fused_name(published, out->name, &part) &&
+            mz_gguf_tensor(names->gguf, out->name, &unused)) {
+            out->slice = part;
+            out->n_slices = 3;
+            return true;
+        }
+        if (mz_gguf_expert_name(names->architecture, published, out->name) &&
+            mz_gguf_tensor(names->gguf, out->name, &unused)) {
+            return true;
+        }
+    }
+    memcpy(out->name, place.name, sizeof out->name);
+    out->slice = place.slice;
+    return true;
+}
+
+static mz_status read_architecture(mz_context *ctx, const mz_gguf *gguf, gguf_names *out) {
+    const char *text = NULL;
+    size_t n = 0;
+    MZ_TRY(mz_gguf_text(gguf, &ctx->error, "general.architecture", &text, &n));
+    if (text == NULL || n >= sizeof out->architecture) {
+        return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no general.architecture",
+                       mz_gguf_path(gguf));
+    }
+    memcpy(out->architecture, text, n);
+    out->architecture[n] = '\0';
+    out->gguf = gguf;
     return MZ_OK;
 }
 
-/* Weights of the checkpoint at `path`, or fresh ones where the options say so. */
-static mz_status load_model(mz_context *ctx, const mz_family *family, const mz_json_object *config,
-                            const char *path, const mz_load_options *options,
-                            mz_language_model *m) {
-    mz_text_config c;
-    MZ_TRY(family->read_text(config, &c));
-    MZ_TRY(mz_text_decoder_open(ctx, &c,
-                                options->backend != NULL ? options->backend : mz_backend_cpu(),
-                                path, &options->weights, options->precision, &m->text));
-    return fill_info(m, family, &c);
+/* What a checkpoint has beside its config and weights. */
+typedef struct checkpoint {
+    const char *path;    /* NULL: fresh */
+    const mz_gguf *gguf; /* NULL: a folder */
+} checkpoint;
+
+static void add_end_token(mz_language_model *m, int32_t id) {
+    mz_language_model_info *info = &m->info;
+    for (int i = 0; i < info->n_end_tokens; i++) {
+        if (info->end_tokens[i] == id) {
+            return;
+        }
+    }
+    if (id >= 0 && info->n_end_tokens < MZ_MAX_END_TOKENS) {
+        info->end_tokens[info->n_end_tokens++] = id;
+    }
 }
 
-static mz_status create_model(mz_context *ctx, const mz_family *family,
-                              const mz_json_object *config, const char *path,
-                              const mz_load_options *options, mz_language_model **out) {
+/* The tokenizer, where the checkpoint has one. */
+static mz_status load_tokenizer(mz_context *ctx, const checkpoint *from, mz_language_model *m) {
+    if (from->path == NULL) {
+        return MZ_OK;
+    }
+    const mz_status status = from->gguf != NULL
+                                 ? mz_tokenizer_open_gguf(ctx, from->gguf, &m->tokenizer)
+                                 : mz_tokenizer_open(ctx, from->path, &m->tokenizer);
+    if (status == MZ_ERR_MISSING) {
+        m->tokenizer = NULL;
+        return mz_strdup(ctx, ctx->error.message, &m->missing);
+    }
+    MZ_TRY(status);
+    if (mz_tokenizer_size(m->tokenizer) > m->info.vocab_size) {
+        return mz_fail(&ctx->error, MZ_ERR_SHAPE,
+                       "%s: the tokenizer has %lld ids, the embedding %lld rows", from->path,
+                       (long long)mz_tokenizer_size(m->tokenizer), (long long)m->info.vocab_size);
+    }
+    add_end_token(m, mz_tokenizer_special(m->tokenizer, MZ_TOKEN_EOS));
+    return MZ_OK;
+}
+
+/* Weights and tokenizer; fresh weights where the options say so. */
+static mz_status load_model(mz_context *ctx, const mz_family *family, const mz_json_object *config,
+                            const checkpoint *from, const mz_load_options *options,
+                            mz_language_model *m) {
+    const mz_backend *backend = options->backend != NULL ? options->backend : mz_backend_cpu();
+    mz_loader_options weights = options->weights;
+    gguf_names names = {0};
+    mz_text_config c;
+    MZ_TRY(family->read_text(config, &c));
+    if (from->gguf != NULL) {
+        MZ_TRY(read_architecture(ctx, from->gguf, &names));
+        weights.names = (mz_loader_names){place_in_gguf, &names};
+    }
+    MZ_TRY(
+        mz_text_decoder_open(ctx, &c, backend, from->path, &weights, options->precision, &m->text));
+    m->text.loader.names = (mz_loader_names){0};
+    fill_info(m, family, &c);
+    return load_tokenizer(ctx, from, m);
+}
+
+static mz_status create_model(const mz_family *family, const mz_json_object *config,
+                              const checkpoint *from, const mz_load_options *options,
+                              mz_language_model **out) {
+    mz_context *ctx = config->ctx;
     void *memory = NULL;
     if (family->read_text == NULL) {
         return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: a model for %s, which cannot answer",
-                       path != NULL ? path : config->name, family->job);
+                       from->path != NULL ? from->path : config->name, family->job);
     }
     MZ_TRY(mz_calloc(ctx, 1, sizeof(mz_language_model), "language model", &memory));
     mz_language_model *m = memory;
     m->ctx = ctx;
-    const mz_status status = load_model(ctx, family, config, path, options, m);
+    const mz_status status = load_model(ctx, family, config, from, options, m);
     if (status != MZ_OK) {
         mz_language_model_close(m);
         return status;
@@ -62,12 +157,17 @@ mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
     const mz_family *family = NULL;
     json_t *config = NULL;
     char *name = NULL;
+    mz_gguf *gguf = NULL;
     MZ_TRY(mz_zoo_identify(ctx, path, &family, &config));
-    mz_status status = mz_path_join(ctx, path, "config.json", &name);
-    if (status == MZ_OK) {
-        status =
-            create_model(ctx, family, &(mz_json_object){ctx, config, name}, path, options, out);
+    mz_status status = mz_zoo_config_name(ctx, path, &name);
+    if (status == MZ_OK && mz_zoo_is_gguf(path)) {
+        status = mz_gguf_open(ctx, path, &gguf);
     }
+    if (status == MZ_OK) {
+        const checkpoint from = {path, gguf};
+        status = create_model(family, &(mz_json_object){ctx, config, name}, &from, options, out);
+    }
+    mz_gguf_close(ctx, gguf);
     mz_free(ctx, name);
     json_decref(config);
     return status;
@@ -82,7 +182,8 @@ mz_status mz_zoo_create_language_model(mz_context *ctx, const json_t *config, co
         return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: fresh weights of type %s", name,
                        mz_dtype_get(weights_dtype)->name);
     }
-    return create_model(ctx, family, &(mz_json_object){ctx, config, name}, NULL, options, out);
+    return create_model(family, &(mz_json_object){ctx, config, name}, &(checkpoint){0}, options,
+                        out);
 }
 
 void mz_language_model_close(mz_language_model *model) {
@@ -90,6 +191,7 @@ void mz_language_model_close(mz_language_model *model) {
         return;
     }
     mz_context *ctx = model->ctx;
+    mz_tokenizer_close(ctx, model->tokenizer);
     mz_text_decoder_close(ctx, &model->text);
     mz_free(ctx, model->missing);
     mz_free(ctx, model);

@@ -97,8 +97,10 @@ void mz_lm_session_truncate(mz_lm_session *session, int64_t sequence, int64_t n)
 /* `to` becomes a copy of `from`: pages are shared until one of them is written. Errors: LIMIT. */
 mz_status mz_lm_session_fork(mz_lm_session *session, int64_t from, int64_t to);
 
-/* Forgets n positions from `first` on; later keys are rotated to their new positions
- * (--context-shift). Errors: UNSUPPORTED for models whose keys cannot be moved. */
+/* Forgets n positions from `first` on, both multiples of MZ_KV_PAGE; later keys are rotated to
+ * their new positions (--context-shift). Errors: ARG; UNSUPPORTED for models whose keys cannot be
+ * moved.
+ */
 mz_status mz_lm_session_shift(mz_lm_session *session, int64_t sequence, int64_t first, int64_t n);
 
 /* Bytes of the KV cache if it is full, and of everything else that the session has touched. */

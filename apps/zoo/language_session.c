@@ -27,6 +27,7 @@ struct mz_lm_session {
     mz_context *ctx;
     const mz_language_model *model;
     int64_t n_sequences, n_positions, n_batch;
+    mz_dtype kv_dtype;
     mz_stream stream;
     mz_kv_cache cache;
     mz_rope_table ropes[MZ_MAX_ROPES];
@@ -93,6 +94,8 @@ static mz_kv_cache_config cache_config(const mz_lm_session *session) {
     return (mz_kv_cache_config){.n_layers = info->n_layers,
                                 .n_kv_heads = info->n_kv_heads,
                                 .head_dim = info->head_dim,
+                                .head_dim_v = info->head_dim_v,
+                                .dtype = session->kv_dtype,
                                 .max_sequences = session->n_sequences,
                                 .max_pages_per_sequence = n_pages,
                                 .n_pages = n_pages * session->n_sequences};
@@ -178,6 +181,7 @@ mz_status mz_lm_session_create(mz_context *ctx, const mz_language_model *model,
     session->model = model;
     session->n_sequences = options->n_sequences != 0 ? options->n_sequences : 1;
     session->n_positions = options->n_positions != 0 ? options->n_positions : usual;
+    session->kv_dtype = options->kv_dtype;
     session->n_batch = options->n_batch != 0 ? options->n_batch : DEFAULT_BATCH;
     mz_status status = check_option(ctx, "sequences", session->n_sequences, MAX_SEQUENCES);
     if (status == MZ_OK) {
@@ -185,10 +189,6 @@ mz_status mz_lm_session_create(mz_context *ctx, const mz_language_model *model,
     }
     if (status == MZ_OK) {
         status = check_option(ctx, "rows of a pass", session->n_batch, MAX_BATCH);
-    }
-    if (status == MZ_OK && options->kv_dtype != MZ_DTYPE_F32) {
-        status = mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "session: a KV cache of %s",
-                         mz_dtype_get(options->kv_dtype)->name);
     }
     if (status == MZ_OK) {
         status = open_session(session, options);
@@ -347,20 +347,45 @@ int64_t mz_lm_session_max_positions(const mz_lm_session *session) {
 }
 
 void mz_lm_session_truncate(mz_lm_session *session, int64_t sequence, int64_t n) {
-    if (n < session->cache.n_positions[sequence]) {
-        session->cache.n_positions[sequence] = n;
-    }
+    mz_kv_cache_truncate(&session->cache, sequence, n);
+}
+
+static mz_status check_sequence(mz_lm_session *session, int64_t sequence) {
+    return sequence >= 0 && sequence < session->n_sequences
+               ? MZ_OK
+               : mz_fail(&session->ctx->error, MZ_ERR_ARG, "sequence %lld, the session has %lld",
+                         (long long)sequence, (long long)session->n_sequences);
 }
 
 mz_status mz_lm_session_fork(mz_lm_session *session, int64_t from, int64_t to) {
-    return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED, "session: forking %lld to %lld",
-                   (long long)from, (long long)to);
+    MZ_TRY(check_sequence(session, from));
+    MZ_TRY(check_sequence(session, to));
+    mz_kv_cache_fork(&session->cache, from, to);
+    return MZ_OK;
 }
 
 mz_status mz_lm_session_shift(mz_lm_session *session, int64_t sequence, int64_t first, int64_t n) {
-    return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED,
-                   "session: shifting sequence %lld by %lld from %lld", (long long)sequence,
-                   (long long)n, (long long)first);
+    const mz_decoder *decoder = &session->model->text.decoder;
+    void *memory = NULL;
+    MZ_TRY(check_sequence(session, sequence));
+    for (int i = 0; i < decoder->n_ropes; i++) {
+        const mz_rope *rope = &decoder->ropes[i];
+        if (rope->scaling == MZ_ROPE_YARN && rope->attention_factor != 1) {
+            return mz_fail(&session->ctx->error, MZ_ERR_UNSUPPORTED,
+                           "session: keys that YaRN has scaled by %g cannot be moved",
+                           rope->attention_factor);
+        }
+    }
+    MZ_TRY(mz_alloc(session->ctx, (size_t)decoder->n_layers * sizeof(mz_rope_table *),
+                    "rotations of layers", &memory));
+    const mz_rope_table **ropes = memory;
+    for (int64_t l = 0; l < decoder->n_layers; l++) {
+        ropes[l] = &session->ropes[decoder->blocks[l].rope];
+    }
+    const mz_status status =
+        mz_kv_cache_shift(&session->stream, &session->cache, sequence, first, n, ropes);
+    mz_free(session->ctx, memory);
+    return status;
 }
 
 size_t mz_lm_session_kv_bytes(const mz_lm_session *session) {

@@ -205,6 +205,18 @@ static mz_status load_block(const loading *g, mz_block *b) {
                           : load_ffn(g, &b->ffn, c->d_ff, c->ffn_bias, dense);
 }
 
+/* What some files hold beside the weights: tables of rotations, and the head that is the embedding.
+ */
+static void ignore_leftovers(mz_loader *l, const mz_text_config *c) {
+    mz_loader_ignore(l, "rope_freqs.weight");
+    for (int64_t i = 0; i < c->n_layers; i++) {
+        mz_loader_ignore(l, "%s.%lld.self_attn.rotary_emb.inv_freq", c->names.layer, (long long)i);
+    }
+    if (c->tied) {
+        mz_loader_ignore(l, "%s.weight", c->names.head);
+    }
+}
+
 /* Everything of the checkpoint; called twice (core/loader.h). */
 static mz_status load_all(mz_text_decoder *t, const mz_text_config *c, mz_precision precision) {
     loading g = {.l = &t->loader, .c = c, .precision = precision};
@@ -213,6 +225,7 @@ static mz_status load_all(mz_text_decoder *t, const mz_text_config *c, mz_precis
     for (g.layer = 0; g.layer < c->n_layers; g.layer++) {
         MZ_TRY(load_block(&g, &t->decoder.blocks[g.layer]));
     }
+    ignore_leftovers(&t->loader, c);
     MZ_TRY(load_norm(&g, &t->decoder.final_norm, c->d_model, c->names.final_norm));
     if (!c->tied) {
         return load_linear(&g, &v->head, c->vocab_size, c->d_model, c->head_bias, c->names.head);

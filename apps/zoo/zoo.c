@@ -5,6 +5,7 @@
 
 #include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
+#include "apps/zoo/gguf_map.h"
 #include "apps/zoo/patch_moe.h"
 #include "apps/zoo/text_families.h"
 #include "apps/zoo/time_moe.h"
@@ -54,26 +55,54 @@ mz_status mz_zoo_find_family(mz_context *ctx, const char *path, const json_t *co
                    model_type, known);
 }
 
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
-                          json_t **config) {
+bool mz_zoo_is_gguf(const char *path) {
+    static const char ending[] = ".gguf";
+    const size_t n = strlen(path);
+    return n >= sizeof ending - 1 && strcmp(path + n - (sizeof ending - 1), ending) == 0 &&
+           !mz_dir_exists(path);
+}
+
+mz_status mz_zoo_config_name(mz_context *ctx, const char *path, char **out) {
+    return mz_zoo_is_gguf(path) ? mz_strdup(ctx, path, out)
+                                : mz_path_join(ctx, path, "config.json", out);
+}
+
+static mz_status gguf_config(mz_context *ctx, const char *path, json_t **config) {
+    mz_gguf *gguf = NULL;
+    MZ_TRY(mz_gguf_open(ctx, path, &gguf));
+    const mz_status status = mz_gguf_config(ctx, gguf, config);
+    mz_gguf_close(ctx, gguf);
+    return status;
+}
+
+static mz_status folder_config(mz_context *ctx, const char *dir, json_t **config) {
     char *path = NULL;
-    json_t *object = NULL;
     if (!mz_dir_exists(dir)) {
         return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no such folder", dir);
     }
-    MZ_TRY(mz_path_join(ctx, dir, "config.json", &path));
-    mz_status status = MZ_OK;
-    if (!mz_file_exists(path)) {
-        status = mz_fail(&ctx->error, MZ_ERR_MISSING,
-                         "%s: no config.json in it, so this is no checkpoint folder", dir);
-    }
-    if (status == MZ_OK) {
-        status = mz_json_load(ctx, path, &object);
-    }
-    if (status == MZ_OK) {
-        status = mz_zoo_find_family(ctx, path, object, family);
-    }
+    MZ_TRY(mz_zoo_config_name(ctx, dir, &path));
+    const mz_status status =
+        mz_file_exists(path)
+            ? mz_json_load(ctx, path, config)
+            : mz_fail(&ctx->error, MZ_ERR_MISSING,
+                      "%s: no config.json in it, so this is no checkpoint folder", dir);
     mz_free(ctx, path);
+    return status;
+}
+
+mz_status mz_zoo_identify(mz_context *ctx, const char *path, const mz_family **family,
+                          json_t **config) {
+    json_t *object = NULL;
+    char *name = NULL;
+    mz_status status =
+        mz_zoo_is_gguf(path) ? gguf_config(ctx, path, &object) : folder_config(ctx, path, &object);
+    if (status == MZ_OK) {
+        status = mz_zoo_config_name(ctx, path, &name);
+    }
+    if (status == MZ_OK) {
+        status = mz_zoo_find_family(ctx, name, object, family);
+    }
+    mz_free(ctx, name);
     if (status != MZ_OK) {
         json_decref(object);
         return status;
@@ -108,11 +137,6 @@ static mz_status describe_weights(mz_context *ctx, const char *dir, mz_model_inf
     return status;
 }
 
-/* The name by which messages call the config of a folder. */
-static mz_status config_name(mz_context *ctx, const char *dir, char **out) {
-    return mz_path_join(ctx, dir, "config.json", out);
-}
-
 static mz_status describe_text(const mz_family *family, const mz_json_object *config,
                                mz_model_info *info) {
     mz_text_config c;
@@ -142,7 +166,7 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     mz_model_info result = {0};
     (void)snprintf(result.family, sizeof result.family, "%s", family->name);
     (void)snprintf(result.job, sizeof result.job, "%s", family->job);
-    mz_status status = config_name(ctx, dir, &name);
+    mz_status status = mz_zoo_config_name(ctx, dir, &name);
     if (status == MZ_OK) {
         status = describe_config(family, &(mz_json_object){ctx, config, name}, &result);
     }
@@ -191,7 +215,7 @@ mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load
     json_t *config = NULL;
     char *name = NULL;
     MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
-    mz_status status = config_name(ctx, dir, &name);
+    mz_status status = mz_zoo_config_name(ctx, dir, &name);
     if (status == MZ_OK) {
         status = load_forecaster(family, dir, &(mz_json_object){ctx, config, name}, options, out);
     }

@@ -50,11 +50,19 @@ typedef struct mz_family {
 /* All families, ending with a row whose model_type is NULL. */
 const mz_family *mz_zoo_families(void);
 
-/* Opens DIR/config.json and finds the family. *config is released with json_decref.
+/* Opens DIR/config.json, or makes one from the metadata of a GGUF file (apps/zoo/gguf_map.h), and
+ * finds the family. *config is released with json_decref.
  * Errors: MISSING (no config.json; no model_type), UNSUPPORTED (unknown model_type, naming the
- * known ones), FORMAT, IO. */
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
+ * known ones), FORMAT, IO; those of mz_gguf_open and mz_gguf_config. */
+mz_status mz_zoo_identify(mz_context *ctx, const char *path, const mz_family **family,
                           json_t **config);
+
+/* Whether `path` is called like a GGUF file. */
+bool mz_zoo_is_gguf(const char *path);
+
+/* The name by which messages call the config of `path`, released with mz_free: that of a GGUF file
+ * is the file. Errors: NOMEM. */
+mz_status mz_zoo_config_name(mz_context *ctx, const char *path, char **out);
 
 /* The family that `config`, called `name` in messages, asks for. Errors: MISSING, UNSUPPORTED as
  * for mz_zoo_identify. */

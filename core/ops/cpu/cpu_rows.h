@@ -41,6 +41,10 @@ mz_status mz_cpu_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *
 mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
 
+mz_status mz_cpu_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n);
+
 /* Spans of 256 positions are worked on alone and merged from the first to the last (Milakov and
  * Gimelshein 2018; tiles as in Dao et al. 2022); threads share out tiles of queries and, where
  * those are few, spans. A call may hold any ascending subset of a sequence's positions. Values at

@@ -91,6 +91,48 @@ mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tenso
     return MZ_OK;
 }
 
+/* Rotates a key back by the table's angles of position n, without the table's factor. */
+static void rotate_back(double *key, const mz_rope_table *table, int64_t n) {
+    for (int64_t i = 0; i < table->half_dim; i++) {
+        const double c = (double)table->cos[n * table->half_dim + i];
+        const double s = (double)table->sin[n * table->half_dim + i];
+        const double factor = sqrt(c * c + s * s);
+        double *a = key + table->first + (table->interleaved ? 2 * i : i);
+        double *b = a + (table->interleaved ? 1 : table->half_dim);
+        if (factor > 0) {
+            const double x = *a;
+            *a = (x * c + *b * s) / factor;
+            *b = (*b * c - x * s) / factor;
+        }
+    }
+}
+
+mz_status mz_ref_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n) {
+    mz_kv_layout l = {0};
+    MZ_TRY(mz_kv_layout_of(&s->ctx->error, cache, &l));
+    const size_t size = cache->dtype == MZ_DTYPE_F32 ? 4 : cache->dtype == MZ_DTYPE_F16 ? 2 : 1;
+    const int64_t end = (first_page + n_pages) * MZ_KV_PAGE;
+    for (int64_t j = first_page * MZ_KV_PAGE; j < end; j++) {
+        for (int64_t h = 0; h < cache->n_kv_heads; h++) {
+            const head_page p = page_of(cache, &l, (int32_t)sequence, j, h);
+            double key[MZ_MAX_HEAD_DIM];
+            float turned[MZ_MAX_HEAD_DIM];
+            for (int64_t i = 0; i < cache->head_dim; i++) {
+                key[i] = key_at(cache, &l, &p, i);
+            }
+            rotate_back(key, table, n);
+            for (int64_t i = 0; i < cache->head_dim; i++) {
+                turned[i] = (float)key[i];
+            }
+            write_head(cache->dtype, p.data + (size_t)p.slot * size, MZ_KV_PAGE,
+                       (float *)(void *)(p.data + l.key_scales) + p.slot, turned, cache->head_dim);
+        }
+    }
+    return MZ_OK;
+}
+
 /* q' k_j * scale for position j. */
 static double score(const mz_kv_layer *cache, const mz_kv_layout *l, const float *q,
                     int32_t sequence, int64_t kv_head, int64_t j) {

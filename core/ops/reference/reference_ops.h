@@ -30,6 +30,9 @@ mz_status mz_ref_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tenso
 mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                            const mz_kv_layer *cache, const mz_rows *rows,
                            const mz_attention_rule *rule);
+mz_status mz_ref_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n);
 mz_status mz_ref_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
                                 const mz_qkv *in, const mz_rows *rows,
                                 const mz_attention_rule *rule);
