@@ -71,8 +71,8 @@ mkdir -p bad/empty bad/unknown bad/wrong bad/broken bad/weightless
 fails 'bad/empty: no config\.json' models show bad/empty
 fails 'model "bad/none"' models show bad/none
 fails 'a file, expected the folder' models show y.csv
-echo '{"model_type": "llama"}' >bad/unknown/config.json
-fails 'model_type is "llama", known are: time_moe' models show bad/unknown
+echo '{"model_type": "nosuch"}' >bad/unknown/config.json
+fails 'model_type is "nosuch", known are: time_moe' models show bad/unknown
 echo '{"model_type": 7}' >bad/wrong/config.json
 fails 'config\.json.*model_type' models show bad/wrong
 echo '{"model_type": ' >bad/broken/config.json
@@ -84,5 +84,5 @@ cp -r "$MODEL" bad/cut
 head -c 5000 "$MODEL/model.safetensors" >bad/cut/model.safetensors
 fails 'bad/cut/model\.safetensors' forecast y.csv -n 1 -m bad/cut
 part models list --models-dir bad --json
-out_has '"name":"unknown".*"error":.*llama'
+out_has '"name":"unknown".*"error":.*nosuch'
 out_lacks '"empty"'
