@@ -764,9 +764,8 @@ static bool moe_is_common(const mz_moe *moe, bool same_width) {
                             !moe->router.by_modality;
     const bool gated = moe->w_gate.n_experts > 0 && moe->w_gate.bias == NULL &&
                        moe->w_up.bias == NULL && moe->w_down.bias == NULL &&
-                       (!moe->has_shared || moe->shared.w_gate.weight.n_dims > 0);
-    return moe->activation == MZ_ACTIVATION_SILU &&
-           (!moe->has_shared || ffn_is_plain(&moe->shared)) && one_router && gated && same_width &&
+                       (!moe->has_shared || ffn_is_plain(&moe->shared));
+    return moe->activation == MZ_ACTIVATION_SILU && one_router && gated && same_width &&
            moe->lora == NULL && plain->n_constant + plain->n_copy + plain->n_zero == 0 &&
            (moe->input_scale == 0 || moe->input_scale == 1);
 }

@@ -65,7 +65,7 @@ typedef enum mz_activation {
     MZ_ACTIVATION_GELU_TANH,  /* its tanh form: "gelu_new", "gelu_pytorch_tanh" */
     MZ_ACTIVATION_GELU_QUICK, /* x sigmoid(1.702 x) */
     MZ_ACTIVATION_RELU,
-    MZ_ACTIVATION_TANH
+    MZ_ACTIVATION_TANH /* of small networks: not vectorised */
 } mz_activation;
 
 typedef enum mz_norm_kind { MZ_NORM_RMS = 0, MZ_NORM_LAYER } mz_norm_kind;

@@ -118,9 +118,10 @@ static mz_status compile_code(mz_context *ctx, mz_expression *e, const char *nam
     (void)pcre2_set_max_pattern_length(limits, max_pattern_bytes * sizeof spaces);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    e->code = pcre2_compile((PCRE2_SPTR)pattern, n_bytes,
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | options, &error,
-                            &offset, limits);
+    const uint32_t all = (options & PCRE2_LITERAL) != 0
+                             ? PCRE2_UTF | PCRE2_LITERAL
+                             : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
+    e->code = pcre2_compile((PCRE2_SPTR)pattern, n_bytes, all, &error, &offset, limits);
     pcre2_compile_context_free(limits);
     if (e->code == NULL && error == PCRE2_ERROR_HEAP_FAILED) {
         return no_memory(ctx);

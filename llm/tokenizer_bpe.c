@@ -1,4 +1,3 @@
-#include <math.h>
 #include <string.h>
 
 #include "llm/tokenizer_internal.h"
@@ -48,13 +47,18 @@ mz_status mz_bpe_add_merge(mz_context *ctx, mz_tokenizer *t, const char *name, c
     const int32_t a = mz_vocabulary_find(&t->vocabulary, left, n_left);
     const int32_t b = mz_vocabulary_find(&t->vocabulary, right, n_right);
     int32_t joined = -1;
-    if (a >= 0 && b >= 0) {
-        void *memory = NULL;
-        MZ_TRY(mz_alloc(ctx, n_left + n_right, "merges", &memory));
+    if (a >= 0 && b >= 0 && n_left + n_right <= t->vocabulary.longest) {
+        char few[256];
+        void *memory = few;
+        if (n_left + n_right > sizeof few) {
+            MZ_TRY(mz_alloc(ctx, n_left + n_right, "merges", &memory));
+        }
         memcpy(memory, left, n_left);
         memcpy((char *)memory + n_left, right, n_right);
         joined = mz_vocabulary_find(&t->vocabulary, memory, n_left + n_right);
-        mz_free(ctx, memory);
+        if (memory != few) {
+            mz_free(ctx, memory);
+        }
     }
     if (joined < 0) {
         return mz_fail(&ctx->error, MZ_ERR_FORMAT,

@@ -4,7 +4,7 @@
 if(MOEZOO_FUZZ AND NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "MOEZOO_FUZZ needs clang, the compiler is ${CMAKE_C_COMPILER_ID}")
 endif()
-add_library(moezoo_fuzz_folder STATIC fuzz/input_folder.c)
+add_library(moezoo_fuzz_folder STATIC fuzz/input_folder.c fuzz/tokenizer_use.c)
 target_link_libraries(moezoo_fuzz_folder PUBLIC moezoo_apps)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/fuzz_*.c)
 foreach(source ${fuzz_sources})

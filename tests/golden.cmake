@@ -4,6 +4,7 @@ target_link_libraries(golden_check PRIVATE moezoo_testing)
 add_executable(make_checkpoint golden/make_checkpoint.c golden/made_checkpoint.c golden/sha256.c)
 target_link_libraries(make_checkpoint PRIVATE moezoo_testing)
 
+target_sources(test_moe_layers PRIVATE golden/moe_layer.c)
 target_sources(test_patch_moe PRIVATE golden/patch_moe_reference.c golden/made_checkpoint.c golden/sha256.c)
 target_sources(test_default_model PRIVATE golden/patch_moe_reference.c)
 

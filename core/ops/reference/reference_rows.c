@@ -155,7 +155,8 @@ mz_status mz_ref_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *
     (void)s;
     for (int64_t t = 0; t < y->shape[0]; t++) {
         float *out = mz_tensor_f32(y, t);
-        mz_dtype_get(x->dtype)->to_f32(out, mz_tensor_row(x, rows != NULL ? rows[t] : t), x->shape[1]);
+        mz_dtype_get(x->dtype)->to_f32(out, mz_tensor_row(x, rows != NULL ? rows[t] : t),
+                                       x->shape[1]);
         for (int64_t i = 0; i < x->shape[1]; i++) {
             out[i] = (float)((double)scale * (double)out[i]);
         }
