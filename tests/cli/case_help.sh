@@ -62,7 +62,7 @@ done
 usage 'no command given' 
 usage 'unknown command "forcast"; did you mean forecast\?' forcast
 usage 'unknown command "xyzzy", expected one of: ask, forecast, train, models, bench' xyzzy
-usage 'no command given, expected one of: list, show, merge, perplexity' models
+usage 'no command given, expected one of: list, show, merge, quantize, convert, perplexity' models
 usage 'did you mean show' models shwo
 usage 'no command given' bench
 usage 'no model given' models show

@@ -86,3 +86,42 @@ fails 'bad/cut/model\.safetensors' forecast y.csv -n 1 -m bad/cut
 part models list --models-dir bad --json
 out_has '"name":"unknown".*"error":.*nosuch'
 out_lacks '"empty"'
+
+# A language model: its heads, types, tokenizer and template; in a folder, or alone as a GGUF file.
+TINY=$TESTS/golden/ask-tiny
+ok models show "$TINY"
+out_has '^job +ask$'
+out_has '^context +256 tokens$'
+out_has '^heads +4, 2 of keys and values, 16 wide$'
+out_has '^vocabulary +259 tokens$'
+out_has '^tensor types +bf16 21$'
+out_has '^bits per weight +16\.00$'
+out_has '^tokenizer +byte-level BPE, 259 tokens$'
+out_has '^chat template +chatml$'
+ok models show "$TINY" --json
+json out language.heads 4
+json out language.types.bf16 21
+json out language.tokenizer 'byte-level BPE'
+json out language.chat_template chatml
+json out language.context 256
+mkdir -p shelf/bare
+cp "$TINY/config.json" "$TINY/model.safetensors" shelf/bare/
+ok models show shelf/bare
+out_has '^tokenizer +none: '
+mkdir -p shelf/boxed shelf/notes
+ok models convert "$TINY" shelf/alone.gguf
+cp shelf/alone.gguf shelf/boxed/anything.gguf
+ok models list --models-dir shelf
+out_has '^alone +llama +ask '
+out_has '^boxed +llama +ask '
+out_has '^bare +llama +ask '
+out_lacks 'notes'
+for name in alone boxed; do
+    ok models show "$name" --models-dir shelf
+    out_has '^chat template +chatml$'
+    ok ask Hi -m "$name" --models-dir shelf --quiet
+    out_has '^abcdefghijklmnopqrstuvwxyzé😀\.$'
+done
+ok ask Hi -m shelf/boxed --quiet --json
+json out model anything
+fails 'which cannot forecast' forecast y.csv -n 3 -m "$TINY"
