@@ -179,5 +179,7 @@ void mz_bench_json_text(const char *key, const char *text) {
 }
 
 const char *mz_bench_precision_name(mz_precision precision) {
-    return precision == MZ_PRECISION_BF16 ? "bf16" : "f32";
+    return precision == MZ_PRECISION_BF16   ? "bf16"
+           : precision == MZ_PRECISION_INT8 ? "int8"
+                                            : "f32";
 }

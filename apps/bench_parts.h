@@ -53,7 +53,7 @@ void mz_bench_print_json_ops(const mz_bench_times *times);
 void mz_bench_json_number(const char *key, double value);
 void mz_bench_json_text(const char *key, const char *text);
 
-/* "f32" or "bf16". */
+/* "f32", "bf16" or "int8". */
 const char *mz_bench_precision_name(mz_precision precision);
 
 #ifdef __cplusplus

@@ -70,6 +70,27 @@ bool mz_cli_interrupted(void) {
     return interrupted != 0;
 }
 
+static void on_each_interrupt(int signal_number) {
+    if (interrupted != 0) {
+        (void)signal(signal_number, SIG_DFL);
+        (void)raise(signal_number); /* comes when this handler is left */
+    }
+    interrupted = signal_number;
+}
+
+void mz_cli_catch_each_interrupt(void) {
+    struct sigaction action = {.sa_handler = on_each_interrupt};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+}
+
+void mz_cli_clear_interrupt(void) {
+    if (interrupted == SIGINT) {
+        interrupted = 0;
+    }
+}
+
 void mz_cli_format_double(double value, char out[32]) {
     if (!isfinite(value)) {
         (void)snprintf(out, 32, "null");
@@ -125,10 +146,24 @@ static int utf8_length(const unsigned char *s) {
     return overlong || beyond ? 0 : n;
 }
 
-void mz_cli_write_json_string(FILE *stream, const char *text) {
+size_t mz_cli_utf8_valid(const char *text, size_t n_bytes) {
     const unsigned char *s = (const unsigned char *)text;
+    size_t i = 0;
+    while (i < n_bytes) {
+        const int n = utf8_length(s + i);
+        if (n == 0) {
+            break;
+        }
+        i += (size_t)n;
+    }
+    return i;
+}
+
+void mz_cli_write_json_bytes(FILE *stream, const char *text, size_t n_bytes) {
+    const unsigned char *s = (const unsigned char *)text;
+    const unsigned char *end = s + n_bytes;
     (void)fputc('"', stream);
-    while (*s != '\0') {
+    while (s < end) {
         const int n = utf8_length(s);
         if (n == 0) {
             (void)fputs("\xef\xbf\xbd", stream);
@@ -147,6 +182,10 @@ void mz_cli_write_json_string(FILE *stream, const char *text) {
     (void)fputc('"', stream);
 }
 
+void mz_cli_write_json_string(FILE *stream, const char *text) {
+    mz_cli_write_json_bytes(stream, text, strlen(text));
+}
+
 int mz_cli_terminal_width(FILE *stream) {
     struct winsize size;
     const bool is_known = ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
@@ -160,17 +199,32 @@ static bool turns_direction(const unsigned char *s, int n) {
             (s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9));
 }
 
+/* Writes the character at `s`, or what stands for it, and returns its bytes. */
+static int write_plain_character(FILE *stream, const unsigned char *s) {
+    const int n = utf8_length(s);
+    const bool c1_control = s[0] == 0xc2 && n == 2 && s[1] < 0xa0;
+    if (n == 0 || *s < 0x20 || *s == 0x7f || c1_control || turns_direction(s, n)) {
+        (void)fputc('?', stream);
+    } else {
+        (void)fwrite(s, 1, (size_t)n, stream);
+    }
+    return n > 0 ? n : 1;
+}
+
 void mz_cli_write_plain(FILE *stream, const char *text) {
+    for (const unsigned char *s = (const unsigned char *)text; *s != '\0';) {
+        s += write_plain_character(stream, s);
+    }
+}
+
+void mz_cli_write_plain_lines(FILE *stream, const char *text, size_t n_bytes) {
     const unsigned char *s = (const unsigned char *)text;
-    while (*s != '\0') {
-        const int n = utf8_length(s);
-        const bool c1_control = s[0] == 0xc2 && n == 2 && s[1] < 0xa0;
-        if (n == 0 || *s < 0x20 || *s == 0x7f || c1_control || turns_direction(s, n)) {
-            (void)fputc('?', stream);
+    for (const unsigned char *end = s + n_bytes; s < end;) {
+        if (*s == '\n' || *s == '\t') {
+            (void)fputc(*s++, stream);
         } else {
-            (void)fwrite(s, 1, (size_t)n, stream);
+            s += write_plain_character(stream, s);
         }
-        s += n > 0 ? n : 1;
     }
 }
 

@@ -18,6 +18,7 @@ enum { MZ_EXIT_OK = 0, MZ_EXIT_FAILURE = 1, MZ_EXIT_USAGE = 2 };
 typedef enum mz_option_kind {
     MZ_OPTION_FLAG,
     MZ_OPTION_INT,
+    MZ_OPTION_NUMBER, /* real; min and max are whole and allowed */
     MZ_OPTION_STRING,
     MZ_OPTION_CHOICE,
     MZ_OPTION_LIST /* a string that may be given several times */
@@ -40,10 +41,10 @@ typedef struct mz_option {
     mz_option_kind kind;
     const char *value_name; /* "N", "FILE"; NULL for flags and choices */
     const char *help;       /* one line, with unit and default */
-    int64_t min, max;       /* MZ_OPTION_INT */
+    int64_t min, max;       /* MZ_OPTION_INT, MZ_OPTION_NUMBER */
     const char *choices;    /* MZ_OPTION_CHOICE: "linear|forward|drop|error" */
-    /* bool *, int64_t *, const char **, int * (index of the choice) or mz_option_list *; untouched
-     * if not given */
+    /* bool *, int64_t *, double *, const char **, int * (index of the choice) or mz_option_list *;
+     * untouched if not given */
     void *target;
 } mz_option;
 
@@ -121,6 +122,12 @@ void mz_progress_finish(mz_progress *p);
 void mz_cli_catch_interrupts(void);
 bool mz_cli_interrupted(void);
 
+/* For programs that go on: SIGINT and SIGTERM set the flag without a message and end a read that
+ * waits; one that comes while the flag is set ends the program. mz_cli_clear_interrupt takes the
+ * flag of a SIGINT back; that of a SIGTERM stays. */
+void mz_cli_catch_each_interrupt(void);
+void mz_cli_clear_interrupt(void);
+
 /* Folders in which models are looked up by name, in order: --models-dir,
  * $XDG_DATA_HOME/moezoo/models (or
  * ~/.local/share/...), <program>/../share/moezoo/models, the source tree's assets/models.
@@ -140,9 +147,10 @@ const char *mz_cli_base_name(const char *path);
 /* The model that forecasts when none is named. */
 #define MZ_DEFAULT_FORECASTER "patchmoe-5m"
 
-/* Folder of a model: an existing path, else NAME looked up in the places. `name` NULL: `fallback`,
- * looked up the same way. Errors: MISSING, naming the places searched; NOMEM. *out is released with
- * mz_free. */
+/* Where a model is: the folder that holds config.json, or a GGUF file. `name` is an existing path,
+ * else NAME or NAME.gguf looked up in the places; NULL: `fallback`, looked up the same way. A
+ * folder without config.json but with one GGUF file stands for that file. Errors: MISSING, naming
+ * the places searched; NOMEM. *out is released with mz_free. */
 mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *models_dir,
                             const char *fallback, char **out);
 
@@ -151,8 +159,8 @@ mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *model
 int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
                          const char *plot);
 
-/* What answers call the model in folder `dir`: the folder's own name. Errors: NOMEM. *out is
- * released with mz_free. */
+/* What answers call the model at `dir`: the folder's own name, a file's without ".gguf". Errors:
+ * NOMEM. *out is released with mz_free. */
 mz_status mz_cli_model_name(mz_context *ctx, const char *dir, char **out);
 
 /* Writes a double so that reading it back gives the same bits, shortest form; "null" when not
@@ -162,6 +170,13 @@ void mz_cli_format_double(double value, char out[32]);
 /* Writes `text` as a JSON string with quotes; bytes that are no UTF-8 become U+FFFD. Errors show in
  * the stream. */
 void mz_cli_write_json_string(FILE *stream, const char *text);
+
+/* The same for `n_bytes` bytes with a NUL behind them; they may hold others. */
+void mz_cli_write_json_bytes(FILE *stream, const char *text, size_t n_bytes);
+
+/* Offset of the first byte of `text` that is no UTF-8 (RFC 3629), or n_bytes. A NUL stands behind
+ * the text. */
+size_t mz_cli_utf8_valid(const char *text, size_t n_bytes);
 
 /* Writes "[1,2.5,null]": numbers as above. */
 void mz_cli_write_json_numbers(FILE *stream, const double *values, int64_t n);
@@ -175,6 +190,9 @@ int mz_cli_terminal_width(FILE *stream);
 /* Writes `text` for people: control characters, and those that turn the direction of text, become
  * '?', so that a file cannot steer the terminal. */
 void mz_cli_write_plain(FILE *stream, const char *text);
+
+/* The same for a text of several lines: its line ends and tabs stay. */
+void mz_cli_write_plain_lines(FILE *stream, const char *text, size_t n_bytes);
 
 /* "" for 1, else "s". */
 const char *mz_cli_plural(int64_t n);

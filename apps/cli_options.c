@@ -178,6 +178,23 @@ static int set_int(const parser *p, const mz_option *o, const char *value) {
     return MZ_EXIT_OK;
 }
 
+/* "inf" and "nan" are numbers to strtod, but none that an option means. */
+static int set_number(const parser *p, const mz_option *o, const char *value) {
+    char *end = NULL;
+    const double number = strtod(value, &end);
+    const bool starts_well =
+        value[strspn(value, "+-.")] >= '0' && value[strspn(value, "+-.")] <= '9';
+    if (!starts_well || end == value || *end != '\0') {
+        return mz_cli_usage_error(p->command, "--%s: \"%s\" is not a number", o->name, value);
+    }
+    if (!(number >= (double)o->min && number <= (double)o->max)) {
+        return mz_cli_usage_error(p->command, "--%s: %s is outside %" PRId64 " to %" PRId64,
+                                  o->name, value, o->min, o->max);
+    }
+    *(double *)o->target = number;
+    return MZ_EXIT_OK;
+}
+
 static int add_item(const parser *p, const mz_option *o, const char *value) {
     mz_option_list *list = o->target;
     if (list->n == MZ_MAX_OPTION_ITEMS) {
@@ -195,6 +212,9 @@ static int set_value(const parser *p, const mz_option *o, const char *value) {
     }
     if (o->kind == MZ_OPTION_INT) {
         return set_int(p, o, value);
+    }
+    if (o->kind == MZ_OPTION_NUMBER) {
+        return set_number(p, o, value);
     }
     if (o->kind == MZ_OPTION_STRING || o->kind == MZ_OPTION_LIST) {
         if (value[0] == '\0') {

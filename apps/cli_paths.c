@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,18 +78,94 @@ static mz_status not_found(mz_context *ctx, const char *name, const mz_model_pla
                    "model \"%s\": no such folder, and no model of that name in %s", name, list);
 }
 
-static mz_status find_in_places(mz_context *ctx, const char *name, const mz_model_places *places,
-                                char **out) {
-    for (int i = 0; i < places->n; i++) {
-        char *path = NULL;
-        MZ_TRY(mz_path_join(ctx, places->dirs[i], name, &path));
-        if (mz_dir_exists(path)) {
-            *out = path;
-            return MZ_OK;
+static bool is_gguf_name(const char *name) {
+    const size_t n = strlen(name);
+    return n > 5 && name[0] != '.' && strcmp(name + n - 5, ".gguf") == 0;
+}
+
+/* Whether the file begins as GGUF files do. */
+static bool is_gguf_file(const char *path) {
+    char magic[4] = "";
+    FILE *f = mz_file_exists(path) ? fopen(path, "rb") : NULL;
+    const bool is_gguf = f != NULL && fread(magic, 1, sizeof magic, f) == sizeof magic &&
+                         memcmp(magic, "GGUF", sizeof magic) == 0;
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return is_gguf;
+}
+
+/* The only GGUF file of the folder, or NULL where there is none or are several. */
+static mz_status only_gguf_file(mz_context *ctx, const char *dir, char **out) {
+    char *found = NULL;
+    int n = 0;
+    mz_status status = MZ_OK;
+    DIR *entries = opendir(dir);
+    if (entries == NULL) {
+        return MZ_OK;
+    }
+    for (const struct dirent *e = readdir(entries); e != NULL && status == MZ_OK;
+         e = readdir(entries)) {
+        if (is_gguf_name(e->d_name) && ++n == 1) {
+            status = mz_path_join(ctx, dir, e->d_name, &found);
         }
+    }
+    (void)closedir(entries);
+    if (status != MZ_OK || n > 1) {
+        mz_free(ctx, found);
+        return status;
+    }
+    *out = found;
+    return MZ_OK;
+}
+
+/* What stands for a model in the folder: itself, or its GGUF file. */
+static mz_status resolve_dir(mz_context *ctx, const char *dir, char **out) {
+    bool has_config = false;
+    char *file = NULL;
+    MZ_TRY(mz_dir_has_file(ctx, dir, "config.json", &has_config));
+    if (!has_config) {
+        MZ_TRY(only_gguf_file(ctx, dir, &file));
+    }
+    if (file == NULL) {
+        return mz_strdup(ctx, dir, out);
+    }
+    *out = file;
+    return MZ_OK;
+}
+
+/* PLACE/NAME or PLACE/NAME.gguf; *out stays NULL where there is neither. */
+static mz_status find_in_place(mz_context *ctx, const char *place, const char *name, char **out) {
+    char *path = NULL;
+    char file[NAME_MAX + 1];
+    MZ_TRY(mz_path_join(ctx, place, name, &path));
+    mz_status status = mz_dir_exists(path) ? resolve_dir(ctx, path, out) : MZ_OK;
+    mz_free(ctx, path);
+    const int n = snprintf(file, sizeof file, "%s.gguf", name);
+    if (status != MZ_OK || *out != NULL || n < 0 || (size_t)n >= sizeof file) {
+        return status;
+    }
+    path = NULL;
+    MZ_TRY(mz_path_join(ctx, place, file, &path));
+    if (mz_file_exists(path)) {
+        *out = path;
+    } else {
         mz_free(ctx, path);
     }
-    return not_found(ctx, name, places);
+    return MZ_OK;
+}
+
+static mz_status find_in_places(mz_context *ctx, const char *name, const mz_model_places *places,
+                                char **out) {
+    char *path = NULL;
+    for (int i = 0; i < places->n && path == NULL; i++) {
+        MZ_TRY(find_in_place(ctx, places->dirs[i], name, &path));
+    }
+    if (path == NULL) {
+        return not_found(ctx, name, places);
+    }
+    *out = path;
+    return MZ_OK;
 }
 
 static bool is_same(const char *a, const char *b) {
@@ -116,13 +193,16 @@ mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *model
                             const char *fallback, char **out) {
     mz_model_places places = {0};
     if (name != NULL && mz_dir_exists(name)) {
+        return resolve_dir(ctx, name, out);
+    }
+    if (name != NULL && is_gguf_file(name)) {
         return mz_strdup(ctx, name, out);
     }
     if (name != NULL && access(name, F_OK) == 0) {
-        return mz_fail(
-            &ctx->error, MZ_ERR_MISSING,
-            "model \"%s\": a file, expected the folder that holds config.json and the weights",
-            name);
+        return mz_fail(&ctx->error, MZ_ERR_MISSING,
+                       "model \"%s\": a file, expected the folder that holds config.json and the "
+                       "weights, or a GGUF file",
+                       name);
     }
     mz_status status = mz_model_places_open(ctx, models_dir, &places);
     if (status == MZ_OK) {
@@ -136,8 +216,12 @@ mz_status mz_cli_model_name(mz_context *ctx, const char *dir, char **out) {
     char *real = realpath(dir, NULL);
     const char *path = real != NULL ? real : dir;
     const char *slash = strrchr(path, '/');
-    const mz_status status =
-        mz_strdup(ctx, slash != NULL && slash[1] != '\0' ? slash + 1 : path, out);
+    const char *name = slash != NULL && slash[1] != '\0' ? slash + 1 : path;
+    const bool is_file = is_gguf_name(name) && !mz_dir_exists(path);
+    const mz_status status = mz_strdup(ctx, name, out);
+    if (status == MZ_OK && is_file) {
+        (*out)[strlen(name) - 5] = '\0';
+    }
     free(real);
     return status;
 }

@@ -256,7 +256,8 @@ static const mz_command forecast_command = {
 };
 
 static int run(int argc, char **argv) {
-    static const mz_command *const commands[] = {&forecast_command, &mz_command_bench_train, NULL};
+    static const mz_command *const commands[] = {&forecast_command, &mz_command_bench_train,
+                                                 &mz_command_bench_llm, NULL};
     return mz_cli_dispatch("moezoo bench", "speed and memory of a model on this machine", commands,
                            argc, argv);
 }
@@ -264,8 +265,9 @@ static int run(int argc, char **argv) {
 const mz_command mz_command_bench = {
     .name = "bench",
     .summary = "measure speed and memory on this machine",
-    .usage = "moezoo bench forecast|train ...",
+    .usage = "moezoo bench forecast|train|llm ...",
     .examples = "  moezoo bench forecast --series 8\n"
-                "  moezoo bench train --shape 50m\n",
+                "  moezoo bench train --shape 50m\n"
+                "  moezoo bench llm -m smollm2.gguf\n",
     .run = run,
 };

@@ -7,6 +7,8 @@
 
 #include "apps/commands.h"
 #include "apps/models_adapter.h"
+#include "apps/models_convert.h"
+#include "apps/models_perplexity.h"
 #include "apps/models_usage.h"
 #include "apps/zoo/zoo.h"
 #include "core/file.h"
@@ -373,17 +375,22 @@ static const mz_command show_command = {
 };
 
 static int run(int argc, char **argv) {
-    static const mz_command *const commands[] = {&list_command, &show_command,
-                                                 &mz_command_models_merge, NULL};
+    static const mz_command *const commands[] = {&list_command,
+                                                 &show_command,
+                                                 &mz_command_models_merge,
+                                                 &mz_command_models_quantize,
+                                                 &mz_command_models_convert,
+                                                 &mz_command_models_perplexity,
+                                                 NULL};
     return mz_cli_dispatch("moezoo models",
-                           "what is installed, what a checkpoint is, merging adapters", commands,
-                           argc, argv);
+                           "what is installed, what a checkpoint is, other types and formats",
+                           commands, argc, argv);
 }
 
 const mz_command mz_command_models = {
     .name = "models",
-    .summary = "list installed models, show what a checkpoint is, merge adapters",
-    .usage = "moezoo models list|show|merge ...",
+    .summary = "list installed models, show, merge, quantise and convert checkpoints",
+    .usage = "moezoo models list|show|merge|quantize|convert|perplexity ...",
     .examples = "  moezoo models list\n"
                 "  moezoo models show " MZ_DEFAULT_FORECASTER "\n",
     .run = run,

@@ -4,6 +4,7 @@
 
 #include "apps/cli.h"
 
+extern const mz_command mz_command_ask;
 extern const mz_command mz_command_forecast;
 extern const mz_command mz_command_forecast_evaluate;
 extern const mz_command mz_command_forecast_backtest;
@@ -13,5 +14,6 @@ extern const mz_command mz_command_train;
 extern const mz_command mz_command_models;
 extern const mz_command mz_command_bench;
 extern const mz_command mz_command_bench_train;
+extern const mz_command mz_command_bench_llm;
 
 #endif

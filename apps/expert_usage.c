@@ -32,6 +32,9 @@ mz_status mz_expert_usage_count(mz_expert_usage *u, int64_t layer, const int32_t
                        (long long)layer, (long long)u->n_layers - 1);
     }
     for (int64_t i = 0; i < n_points * top_k; i++) {
+        if (ids[i] == -1) {
+            continue; /* a slot that is not used */
+        }
         if (ids[i] < 0 || ids[i] >= u->n_experts) {
             return mz_fail(&u->ctx->error, MZ_ERR_FORMAT,
                            "layer %lld: expert %lld was chosen, expected 0 to %lld",

@@ -29,8 +29,9 @@ static void occupy_standard_streams(void) {
 }
 
 int main(int argc, char **argv) {
-    static const mz_command *const commands[] = {&mz_command_forecast, &mz_command_train,
-                                                 &mz_command_models, &mz_command_bench, NULL};
+    static const mz_command *const commands[] = {&mz_command_ask,   &mz_command_forecast,
+                                                 &mz_command_train, &mz_command_models,
+                                                 &mz_command_bench, NULL};
     occupy_standard_streams();
     /* A reader that goes away (`| head`) is a write error like any other, and so is a file that
      * outgrows its limit (`ulimit -f`). */

@@ -24,7 +24,7 @@ static const char *missing_op(const mz_backend *b) {
         bool present;
     } ops[] = {
         {"linear", b->linear != NULL},
-        {"rms_norm", b->rms_norm != NULL},
+        {"norm", b->norm != NULL},
         {"rope", b->rope != NULL},
         {"softmax", b->softmax != NULL},
         {"gated_activation", b->gated_activation != NULL},

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { MZ_BACKEND_ABI = 1 };
+enum { MZ_BACKEND_ABI = 2 };
 
 /* The sizes that an op's scratch depends on; those an op does not have are 0. */
 typedef struct mz_op_size {
@@ -33,9 +33,8 @@ typedef struct mz_op_size {
 typedef struct mz_training_ops {
     mz_status (*linear_backward)(mz_stream *s, const mz_linear_gradient *d_w, const mz_tensor *d_x,
                                  const mz_tensor *d_y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
-                                   const mz_tensor *d_y, const mz_tensor *x,
-                                   const mz_tensor *weight, float eps);
+    mz_status (*norm_backward)(mz_stream *s, const mz_norm_gradient *d, const mz_tensor *d_y,
+                               const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
@@ -45,22 +44,30 @@ typedef struct mz_training_ops {
                                            const mz_tensor *up, mz_activation activation);
     mz_status (*accumulate)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
     mz_status (*gather_rows_backward)(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
-                                      const int32_t *rows);
+                                      const int32_t *rows, float scale);
     mz_status (*self_attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale);
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule);
     mz_status (*self_attention_backward)(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale);
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule);
     mz_status (*route_backward)(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_tensor *d_gate_weights, const mz_router *router,
                                 const mz_routing *routing);
-    mz_status (*grouped_linear_backward)(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather);
+    mz_status (*grouped_linear_backward)(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather);
     mz_status (*combine_backward)(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
+    mz_status (*mask_logits_backward)(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+    mz_status (*plain_experts_backward)(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
 } mz_training_ops;
 
 /* A constant table. Implementations hold only the maths: the wrappers in core/ops.c have checked
@@ -83,14 +90,15 @@ struct mz_backend {
                         size_t bytes); /* src may be reused on return */
     mz_status (*download)(mz_stream *s, void *dst, const void *src,
                           size_t bytes); /* complete on return */
+    mz_status (*copy)(mz_stream *s, void *dst, const void *src,
+                      size_t bytes); /* between buffers of its own that do not overlap */
     mz_status (*synchronize)(mz_stream *s);
     /* bytes that an op takes from the stream's arena while it runs, at most; NULL: none does */
     size_t (*scratch_bytes)(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
     /* primitive ops, all required */
     mz_status (*linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_linear *w);
-    mz_status (*rms_norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_tensor *weight, float eps);
+    mz_status (*norm)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
     mz_status (*rope)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                       const mz_rope_table *table, const mz_rows *rows);
     mz_status (*softmax)(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
@@ -99,11 +107,15 @@ struct mz_backend {
     mz_status (*add)(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                      float scale);
     mz_status (*gather_rows)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const int32_t *rows);
+                             const int32_t *rows, float scale);
     mz_status (*kv_write)(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
     mz_status (*attention)(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule);
+    mz_status (*kv_rotate)(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n); /* may be NULL: positions cannot be shifted */
     mz_status (*route)(mz_stream *s, const mz_router *router, const mz_routing *routing);
     mz_status (*dispatch)(mz_stream *s, const mz_routing *routing);
     mz_status (*grouped_linear)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
@@ -113,10 +125,17 @@ struct mz_backend {
                          const mz_tensor *shared_logit);
 
     /* fused ops; NULL: composed from primitives by core/ops/composed.c */
-    mz_status (*gated_ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_gated_ffn *ffn);
+    mz_status (*linears)(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                         const mz_linear *const *w);
+    mz_status (*ffn)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
     mz_status (*moe)(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                      const mz_routing *routing);
+
+    /* needed by some kinds of routers and experts only; NULL: those are UNSUPPORTED */
+    mz_status (*mask_logits)(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+    mz_status (*plain_experts)(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
 
     const mz_training_ops *training; /* NULL: cannot train */
 };

@@ -8,7 +8,7 @@
 #include "core/cpu.h"
 #include "core/rng.h"
 
-enum { NAME_BYTES = 256 };
+enum { NAME_BYTES = MZ_TENSOR_NAME_BYTES };
 
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
                          const mz_loader_options *options, mz_loader *out) {
@@ -19,6 +19,9 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
             return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED,
                            "backend %s: training needs host memory", backend->name);
         }
+    }
+    if (options != NULL) {
+        loader.names = options->names;
     }
     if (options != NULL && options->init != NULL) {
         loader.init = *options->init;
@@ -74,6 +77,18 @@ void mz_loader_close(mz_loader *loader) {
     *loader = (mz_loader){0};
 }
 
+void mz_loader_ignore(mz_loader *loader, const char *name, ...) {
+    char full[NAME_BYTES];
+    mz_tensor unused;
+    va_list args;
+    va_start(args, name);
+    (void)vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    if (loader->weights != NULL) {
+        (void)mz_weights_find(loader->weights, full, &unused);
+    }
+}
+
 void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradients,
                       size_t *n_bytes) {
     *values = loader->stream.arena.base;
@@ -100,30 +115,99 @@ static void fresh_values(const mz_init *init, const char *name, const mz_tensor 
     }
 }
 
+/* ---- the checkpoint ---- */
+
+/* Dimensions in front of the last `n` may be left out where they are 1. */
+static bool has_shape(const mz_tensor *t, const int64_t *shape, int n_dims) {
+    while (n_dims > 1 && n_dims > t->n_dims && shape[0] == 1) {
+        shape++;
+        n_dims--;
+    }
+    bool same = t->n_dims == n_dims;
+    for (int i = 0; i < n_dims && same; i++) {
+        same = t->shape[i] == shape[i];
+    }
+    return same;
+}
+
+static mz_tensor reshaped(const mz_tensor *t, const int64_t *shape, int n_dims, void *data) {
+    mz_tensor view = {.dtype = t->dtype, .n_dims = n_dims, .ld = shape[n_dims - 1], .data = data};
+    memcpy(view.shape, shape, (size_t)n_dims * sizeof shape[0]);
+    return view;
+}
+
+/* Part of `t` that a place names, in the wanted shape; false where it has another. */
+static bool sliced(mz_tensor *out, const mz_tensor *t, const mz_tensor_place *place,
+                   const int64_t *shape, int n_dims) {
+    mz_tensor part = *t;
+    if (place->slice >= 0 && place->n_slices == 0) { /* of the first dimension */
+        if (t->n_dims < 2 || place->slice >= t->shape[0]) {
+            return false;
+        }
+        part.n_dims = t->n_dims - 1;
+        memcpy(part.shape, t->shape + 1, (size_t)part.n_dims * sizeof part.shape[0]);
+        part.data = mz_tensor_row(t, place->slice * mz_tensor_n_rows(&part));
+    } else if (place->slice >= 0) {
+        if (place->slice >= place->n_slices || t->shape[0] % place->n_slices != 0) {
+            return false;
+        }
+        part.shape[0] = t->shape[0] / place->n_slices;
+        part.data = t->n_dims > 1 ? mz_tensor_row(t, place->slice * mz_tensor_n_rows(&part))
+                                  : mz_tensor_cols(t, place->slice * part.shape[0], 0).data;
+    }
+    if (!has_shape(&part, shape, n_dims)) {
+        return false;
+    }
+    *out = reshaped(&part, shape, n_dims, part.data);
+    return true;
+}
+
+/* The tensor that its publisher calls `name`, wherever it is; see mz_weights_get, which is asked
+ * for what is missing or of another shape, so that it is noted. */
+static mz_status get_stored(mz_loader *loader, const char *name, const int64_t *shape, int n_dims,
+                            mz_tensor *out) {
+    mz_tensor_place place = {.slice = -1};
+    mz_tensor t = {0};
+    if (loader->names.place == NULL || !loader->names.place(loader->names.self, name, &place)) {
+        return mz_weights_get(loader->weights, name, shape, n_dims, out);
+    }
+    if (mz_weights_find(loader->weights, place.name, &t) && mz_dtype_get(t.dtype)->is_float &&
+        sliced(out, &t, &place, shape, n_dims)) {
+        return MZ_OK;
+    }
+    return mz_weights_get(loader->weights, place.name, shape, n_dims, out);
+}
+
+/* Values of `value`, which is in the arena, from the checkpoint or fresh, listed as a parameter
+ * when the loader fills. */
+static mz_status fill_parameter(mz_loader *loader, const mz_tensor *value, const char *name) {
+    mz_tensor stored = {0};
+    if (loader->weights != NULL) {
+        MZ_TRY(get_stored(loader, name, value->shape, value->n_dims, &stored));
+    }
+    if (!loader->filling) {
+        return MZ_OK;
+    }
+    mz_tensor gradient = *value;
+    const size_t offset = (size_t)((uint8_t *)value->data - loader->stream.arena.base);
+    gradient.data = (uint8_t *)loader->gradients + offset;
+    memset(gradient.data, 0, (size_t)mz_tensor_n_elements(value) * sizeof(float));
+    if (loader->weights != NULL) {
+        mz_dtype_get(stored.dtype)->to_f32(value->data, stored.data, mz_tensor_n_elements(value));
+    } else {
+        fresh_values(&loader->init, name, value);
+    }
+    return mz_parameters_add(loader->ctx, loader->parameters, name, value, &gradient);
+}
+
 /* An f32 copy of the tensor in the arena, or fresh values there, listed as a parameter. */
 static mz_status take_parameter(mz_loader *loader, mz_tensor *out, const int64_t *shape, int n_dims,
                                 const char *name) {
-    mz_tensor stored = {0};
     mz_tensor value = n_dims == 1 ? mz_tensor_1d(MZ_DTYPE_F32, shape[0], NULL)
                                   : mz_tensor_2d(MZ_DTYPE_F32, shape[0], shape[1], NULL);
     const size_t bytes = (size_t)mz_tensor_n_elements(&value) * sizeof(float);
-    if (loader->weights != NULL) {
-        MZ_TRY(mz_weights_get(loader->weights, name, shape, n_dims, &stored));
-    }
     MZ_TRY(mz_stream_take_bytes(&loader->stream, bytes, name, &value.data));
-    if (loader->filling) {
-        mz_tensor gradient = value;
-        const size_t offset = (size_t)((uint8_t *)value.data - loader->stream.arena.base);
-        gradient.data = (uint8_t *)loader->gradients + offset;
-        memset(gradient.data, 0, bytes);
-        if (loader->weights != NULL) {
-            mz_dtype_get(stored.dtype)
-                ->to_f32(value.data, stored.data, mz_tensor_n_elements(&value));
-        } else {
-            fresh_values(&loader->init, name, &value);
-        }
-        MZ_TRY(mz_parameters_add(loader->ctx, loader->parameters, name, &value, &gradient));
-    }
+    MZ_TRY(fill_parameter(loader, &value, name));
     *out = value;
     return MZ_OK;
 }
@@ -177,7 +261,7 @@ static mz_status get_matrix(mz_loader *loader, mz_tensor *out, int64_t d_out, in
     if (loader->parameters != NULL) {
         return take_parameter(loader, out, shape, 2, name);
     }
-    MZ_TRY(mz_weights_get(loader->weights, name, shape, 2, out));
+    MZ_TRY(get_stored(loader, name, shape, 2, out));
     return place(loader, out, name);
 }
 
@@ -216,12 +300,36 @@ mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const c
     if (loader->parameters != NULL) {
         return take_parameter(loader, out, &n, 1, full);
     }
-    MZ_TRY(mz_weights_get(loader->weights, full, &n, 1, &stored));
+    MZ_TRY(get_stored(loader, full, &n, 1, &stored));
     MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)n * sizeof(float), full, &data));
     if (loader->filling) {
         MZ_TRY(upload_f32(loader, data, &stored));
     }
     *out = mz_tensor_1d(MZ_DTYPE_F32, n, data);
+    return MZ_OK;
+}
+
+mz_status mz_loader_vectors(mz_loader *loader, mz_tensor *out, int64_t n_parts, int64_t n,
+                            const char *prefix, const char *suffix) {
+    void *data = NULL;
+    const size_t part_bytes = (size_t)n * sizeof(float);
+    MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)n_parts * part_bytes, prefix, &data));
+    for (int64_t i = 0; i < n_parts; i++) {
+        char name[NAME_BYTES];
+        mz_tensor stored = {0};
+        void *part = loader->filling ? (uint8_t *)data + (size_t)i * part_bytes : NULL;
+        const mz_tensor value = mz_tensor_1d(MZ_DTYPE_F32, n, part);
+        (void)snprintf(name, sizeof name, "%s.%lld.%s", prefix, (long long)i, suffix);
+        if (loader->parameters != NULL) {
+            MZ_TRY(fill_parameter(loader, &value, name));
+            continue;
+        }
+        MZ_TRY(get_stored(loader, name, &n, 1, &stored));
+        if (loader->filling) {
+            MZ_TRY(upload_f32(loader, part, &stored));
+        }
+    }
+    *out = mz_tensor_1d(MZ_DTYPE_F32, n_parts * n, data);
     return MZ_OK;
 }
 

@@ -18,11 +18,28 @@ typedef struct mz_init {
     double deviation; /* of matrices; 0: 1 / sqrt(d_in) (LeCun et al. 1998) */
 } mz_init;
 
+enum { MZ_TENSOR_NAME_BYTES = 256 };
+
+/* Where in a checkpoint a tensor is. */
+typedef struct mz_tensor_place {
+    char name[MZ_TENSOR_NAME_BYTES];
+    int64_t slice;    /* -1: the whole tensor; else this one of */
+    int64_t n_slices; /* equal parts of its rows; 0: the elements of its first dimension */
+} mz_tensor_place;
+
+/* Where a checkpoint that is not its publisher's has the tensor that the publisher calls
+ * `published`. False: nowhere. */
+typedef struct mz_loader_names {
+    bool (*place)(const void *self, const char *published, mz_tensor_place *out);
+    const void *self; /* lives until the loader is filled */
+} mz_loader_names;
+
 /* All zero: the checkpoint as it is. */
 typedef struct mz_loader_options {
     const mz_init *init;       /* fresh values; no checkpoint is read. NULL: from the checkpoint */
     mz_parameters *parameters; /* lists all tensors, which are then f32 copies, dense and writable,
                                   with gradients beside them; host memory only. NULL: read-only */
+    mz_loader_names names;     /* place NULL: tensors are called as they are asked for */
 } mz_loader_options;
 
 /* A matrix that was handed out, under the name of its tensor, for adapters. */
@@ -41,6 +58,7 @@ typedef struct mz_loader {
     mz_stream stream;    /* arena: what does not stay in the map */
     bool filling;
     mz_init init;
+    mz_loader_names names;
     mz_parameters *parameters;
     void *gradients; /* of the arena, where there are parameters */
     /* What the second run has handed out, in its order, the experts of a bank next to each other:
@@ -59,6 +77,9 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
 
+/* A tensor of this name may be there and is not needed. */
+void mz_loader_ignore(mz_loader *loader, const char *name, ...) MZ_PRINTF(2, 3);
+
 /* The arena's values and their gradients, for mz_tape_add_parameters; of a filled loader with
  * parameters. */
 void mz_loader_spaces(const mz_loader *loader, const void **values, void **gradients,
@@ -72,6 +93,11 @@ mz_status mz_loader_matrix(mz_loader *loader, mz_linear *out, int64_t d_out, int
 /* A vector [n], widened to f32. */
 mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const char *name, ...)
     MZ_PRINTF(4, 5);
+
+/* The vectors PREFIX.i.SUFFIX, 0 <= i < n_parts, each [n], one behind the other as [n_parts * n],
+ * widened to f32. */
+mz_status mz_loader_vectors(mz_loader *loader, mz_tensor *out, int64_t n_parts, int64_t n,
+                            const char *prefix, const char *suffix);
 
 /* The matrices PREFIX.e.SUFFIX of experts e = 0..n_experts-1 as a bank, which stays likewise.
  * Errors also: UNSUPPORTED when they differ in type. */

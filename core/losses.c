@@ -76,8 +76,9 @@ static mz_status logits_gradients(mz_stream *s, const mz_router_loss_inputs *in,
 }
 
 mz_status mz_loss_balance(mz_stream *s, mz_balance_kind kind, const mz_routing *routings,
-                          int n_routings, const mz_rows *rows, double scale, double *loss) {
-    const mz_router_loss_inputs in = {routings, n_routings, rows};
+                          int n_routings, const mz_balance_options *options, double scale,
+                          double *loss) {
+    const mz_router_loss_inputs in = {routings, n_routings, options};
     mz_tensor *d_logits = NULL;
     const size_t mark = mz_arena_mark(&s->arena);
     mz_status status = logits_gradients(s, &in, &d_logits);
@@ -96,6 +97,19 @@ mz_status mz_loss_router_z(mz_stream *s, const mz_routing *routings, int n_routi
     mz_status status = logits_gradients(s, &in, &d_logits);
     if (status == MZ_OK) {
         status = mz_loss_router_z_into(s, d_logits, &in, scale, loss);
+    }
+    mz_arena_release(&s->arena, mark);
+    return status;
+}
+
+mz_status mz_loss_router_entropy(mz_stream *s, const mz_routing *routings, int n_routings,
+                                 double scale, double *loss) {
+    const mz_router_loss_inputs in = {routings, n_routings, NULL};
+    mz_tensor *d_logits = NULL;
+    const size_t mark = mz_arena_mark(&s->arena);
+    mz_status status = logits_gradients(s, &in, &d_logits);
+    if (status == MZ_OK) {
+        status = mz_loss_router_entropy_into(s, d_logits, &in, scale, loss);
     }
     mz_arena_release(&s->arena, mark);
     return status;

@@ -63,7 +63,8 @@ mz_status mz_loss_cross_entropy(mz_stream *s, const mz_tensor *hidden, const mz_
 
 /* How evenly the experts are used. Notation: p the softmax of a row's logits, f[k][e] the share of
  * rows whose choice of rank k is e, P[e] the mean of p[e]; E experts, K choices a row. f carries no
- * gradient. */
+ * gradient. A slot that is not used counts for no expert; a first choice that was dropped counts
+ * for the row's best expert by logit, which it was for. */
 typedef enum mz_balance_kind {
     /* E sum over k and e of f[k][e] P[e], over the rows of all routings together; K at perfect
      * balance (Time-MoE's code: K times the formula of Shi et al. 2025, section 3.2.2) */
@@ -79,20 +80,40 @@ typedef enum mz_balance_kind {
     MZ_BALANCE_COUNT
 } mz_balance_kind;
 
+/* What a balance takes into account besides. All zero: nothing. */
+typedef struct mz_balance_options {
+    const mz_rows *rows;     /* of each routing: for MZ_BALANCE_SEQUENCE and with `router` */
+    const mz_router *router; /* one that is by_modality: only rows that choose from the range of
+                                `modality` count, and E is that range's size (MoIIE's loss of one
+                                router). NULL: all rows */
+    mz_modality modality;
+    int32_t n_light; /* the last n_light experts count `tau` times (MoE++'s experts without a
+                        matrix; Jin et al. 2024, section 3.3, whose sum is 1 / E of the pooled
+                        balance here) */
+    double tau;
+} mz_balance_options;
+
 /* The balance of routings whose logits and expert_ids are filled, of one number of experts and of
  * choices. Whoever wants the mean of one loss for each layer calls it for each, with
  * scale / n_layers. A row of logits that are all -inf has p = 0.
- *   rows  of each routing, for MZ_BALANCE_SEQUENCE; else NULL
+ *   options  NULL: all zero
  * Errors also: ARG for an unknown kind, for routings that differ in experts or choices, for expert
- * ids out of range, and where `rows` is missing. */
+ * ids out of range, and where `rows` are missing. */
 mz_status mz_loss_balance(mz_stream *s, mz_balance_kind kind, const mz_routing *routings,
-                          int n_routings, const mz_rows *rows, double scale, double *loss);
+                          int n_routings, const mz_balance_options *options, double scale,
+                          double *loss);
 
 /* How far router logits are from small: the mean over the rows of all routings together of
  * (log of the sum of exp(logits))^2 (Zoph et al. 2022, section 3.3, equation 5). Only the logits of
  * the routings are read. Errors also: ARG for routings that differ in experts or choices. */
 mz_status mz_loss_router_z(mz_stream *s, const mz_routing *routings, int n_routings, double scale,
                            double *loss);
+
+/* How undecided routers are: the mean over the rows of all routings together of the entropy of p,
+ * -sum of p log p, which top-p routing wants small (Huang et al. 2024, section 3.3). Reads logits
+ * only; an expert of p = 0 adds nothing. Errors as for mz_loss_router_z. */
+mz_status mz_loss_router_entropy(mz_stream *s, const mz_routing *routings, int n_routings,
+                                 double scale, double *loss);
 
 #ifdef __cplusplus
 }

@@ -34,7 +34,7 @@ typedef struct mz_cross_entropy_gradient {
 typedef struct mz_router_loss_inputs {
     const mz_routing *routings; /* [n_routings] */
     int n_routings;
-    const mz_rows *rows; /* NULL: not needed */
+    const mz_balance_options *options; /* NULL: none */
 } mz_router_loss_inputs;
 
 mz_status mz_loss_huber_into(mz_stream *s, const mz_tensor *d_pred, const mz_tensor *pred,
@@ -52,6 +52,8 @@ mz_status mz_loss_balance_into(mz_stream *s, const mz_tensor *d_logits, mz_balan
                                const mz_router_loss_inputs *in, double scale, double *loss);
 mz_status mz_loss_router_z_into(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_router_loss_inputs *in, double scale, double *loss);
+mz_status mz_loss_router_entropy_into(mz_stream *s, const mz_tensor *d_logits,
+                                      const mz_router_loss_inputs *in, double scale, double *loss);
 
 /* A host-memory stream and a finite scale. */
 mz_status mz_loss_check_call(mz_stream *s, const char *name, double scale);

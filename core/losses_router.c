@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/backend.h"
+#include "core/ops/routing_rules.h"
 #include "core/threads.h"
 
 enum { MAX_SPANS = 64 }; /* of even ones */
@@ -19,8 +20,10 @@ typedef struct router_job {
     const mz_tensor *d_logits;
     int32_t n_experts;
     int32_t n_ranks; /* choices that count */
+    int32_t n_open;  /* E */
+    mz_balance_options options;
     double scale;
-    int64_t n_rows; /* of all routings */
+    int64_t n_rows; /* of all routings, that count */
     int64_t n_spans;
     int64_t *sequence_begin; /* [n_spans + 1]; NULL: even spans */
     double *mean_p;          /* [n_spans, n_experts] sums of p at first */
@@ -28,6 +31,7 @@ typedef struct router_job {
     double *slope;           /* [n_spans, n_experts] dL/dp of each row of the span */
     double *row;             /* [n_spans, n_experts] scratch: p of one row */
     double *sums;            /* [n_spans] */
+    int64_t *n_counted;      /* [n_spans] rows that count */
     bool *bad_id;            /* [n_spans] an expert id was out of range */
 } router_job;
 
@@ -72,14 +76,34 @@ static float *gradient_of(const router_job *job, int routing, int64_t token) {
     return d != NULL && d->n_dims != 0 ? mz_tensor_f32(d, token) : NULL;
 }
 
-static void count_choices(const router_job *job, const mz_routing *r, int64_t token, double *counts,
-                          bool *bad_id) {
+/* Whether a row is one that the options ask for. */
+static bool counts(const router_job *job, int64_t token) {
+    const mz_balance_options *o = &job->options;
+    return o->router == NULL || mz_route_modality(o->router, o->rows, token) == o->modality;
+}
+
+/* The expert of the largest logit, ties to the lower id; -1: only NaN. */
+static int32_t best_expert(const float *logits, int32_t n) {
+    int32_t best = -1;
+    for (int32_t e = 0; e < n; e++) {
+        if (!isnan(logits[e]) && (best < 0 || logits[e] > logits[best])) {
+            best = e;
+        }
+    }
+    return best;
+}
+
+static void count_choices(const router_job *job, const mz_routing *r, int64_t token,
+                          double *n_chosen, bool *bad_id) {
     for (int32_t k = 0; k < job->n_ranks; k++) {
-        const int32_t id = r->expert_ids[token * r->top_k + k];
-        if (id < 0 || id >= job->n_experts) {
+        int32_t id = r->expert_ids[token * r->top_k + k];
+        if (id == -1 && job->n_ranks == 1) {
+            id = best_expert(logits_of(r, token), job->n_experts);
+        }
+        if (id < -1 || id >= job->n_experts) {
             *bad_id = true;
-        } else {
-            counts[id] += 1;
+        } else if (id >= 0) {
+            n_chosen[id] += 1;
         }
     }
 }
@@ -91,16 +115,20 @@ static void balance_sums_task(void *arg, int64_t begin, int64_t end, int thread)
     for (int64_t span = begin; span < end; span++) {
         double *p = of_span(job, job->row, span);
         double *p_sum = of_span(job, job->mean_p, span);
-        double *counts = of_span(job, job->share, span);
+        double *n_chosen = of_span(job, job->share, span);
         for (int i = 0; i < job->in->n_routings; i++) {
             const mz_routing *r = &job->in->routings[i];
             const int64_t last = span_begin(job, r, span + 1);
             for (int64_t token = span_begin(job, r, span); token < last; token++) {
+                if (!counts(job, token)) {
+                    continue;
+                }
+                job->n_counted[span]++;
                 (void)softmax_row(p, logits_of(r, token), job->n_experts);
                 for (int32_t e = 0; e < job->n_experts; e++) {
                     p_sum[e] += p[e];
                 }
-                count_choices(job, r, token, counts, &job->bad_id[span]);
+                count_choices(job, r, token, n_chosen, &job->bad_id[span]);
             }
         }
     }
@@ -120,6 +148,9 @@ static void balance_gradient_task(void *arg, int64_t begin, int64_t end, int thr
                 float *d = gradient_of(job, i, token);
                 if (d == NULL) {
                     break;
+                }
+                if (!counts(job, token)) {
+                    continue;
                 }
                 (void)softmax_row(p, logits_of(r, token), job->n_experts);
                 double mean = 0;
@@ -142,9 +173,10 @@ static double balance_of_span(router_job *job, int64_t span, int64_t n_rows, dou
     double *share = of_span(job, job->share, span);
     double *slope = of_span(job, job->slope, span);
     double sum = 0;
-    for (int32_t e = 0; e < job->n_experts; e++) {
+    for (int32_t e = 0; e < job->n_experts && n_rows > 0; e++) {
+        const bool is_light = e >= job->n_experts - job->options.n_light;
         mean_p[e] /= (double)n_rows;
-        share[e] /= (double)n_rows;
+        share[e] *= (is_light ? job->options.tau : 1) / (double)n_rows;
         slope[e] = scale * factor * share[e] / (double)n_rows;
         sum += share[e] * mean_p[e];
     }
@@ -158,8 +190,10 @@ static double balance_pooled(router_job *job) {
             job->mean_p[e] += of_span(job, job->mean_p, span)[e];
             job->share[e] += of_span(job, job->share, span)[e];
         }
+        job->n_counted[0] += job->n_counted[span];
     }
-    const double value = balance_of_span(job, 0, job->n_rows, (double)job->n_experts, job->scale);
+    const double value =
+        balance_of_span(job, 0, job->n_counted[0], (double)job->n_open, job->scale);
     for (int64_t span = 1; span < job->n_spans; span++) {
         memcpy(of_span(job, job->slope, span), job->slope,
                (size_t)job->n_experts * sizeof *job->slope);
@@ -168,14 +202,23 @@ static double balance_pooled(router_job *job) {
 }
 
 static double balance_by_sequence(router_job *job) {
-    const double factor = (double)job->n_experts / (double)job->n_ranks;
+    const double factor = (double)job->n_open / (double)job->n_ranks;
     double sum = 0;
     for (int64_t span = 0; span < job->n_spans; span++) {
-        const int64_t length = job->sequence_begin[span + 1] - job->sequence_begin[span];
-        sum += balance_of_span(job, span, length * job->in->n_routings, factor,
+        sum += balance_of_span(job, span, job->n_counted[span], factor,
                                job->scale / (double)job->n_spans);
     }
     return sum / (double)job->n_spans;
+}
+
+/* p = softmax of a row of logits; returns its entropy. */
+static double entropy_row(double *p, const float *logits, int32_t n) {
+    double sum = 0;
+    (void)softmax_row(p, logits, n);
+    for (int32_t e = 0; e < n; e++) {
+        sum -= p[e] == 0 ? 0 : p[e] * log(p[e]);
+    }
+    return sum;
 }
 
 /* Sums of squares, and d_logits += 2 scale / n_rows p log(sum of exp). */
@@ -194,6 +237,30 @@ static void router_z_task(void *arg, int64_t begin, int64_t end, int thread) {
                 sum += z * z;
                 for (int32_t e = 0; e < job->n_experts && d != NULL; e++) {
                     d[e] += (float)(2 * job->scale / (double)job->n_rows * z * p[e]);
+                }
+            }
+        }
+        job->sums[span] = sum;
+    }
+}
+
+/* Sums of H = -sum of p log p, and d_logits -= scale / n_rows p (log p + H). */
+static void entropy_task(void *arg, int64_t begin, int64_t end, int thread) {
+    router_job *job = arg;
+    (void)thread;
+    for (int64_t span = begin; span < end; span++) {
+        double *p = of_span(job, job->row, span);
+        double sum = 0;
+        for (int i = 0; i < job->in->n_routings; i++) {
+            const mz_routing *r = &job->in->routings[i];
+            const int64_t last = span_begin(job, r, span + 1);
+            for (int64_t token = span_begin(job, r, span); token < last; token++) {
+                float *d = gradient_of(job, i, token);
+                const double entropy = entropy_row(p, logits_of(r, token), job->n_experts);
+                sum += entropy;
+                for (int32_t e = 0; e < job->n_experts && d != NULL; e++) {
+                    const double slope = p[e] == 0 ? 0 : p[e] * (log(p[e]) + entropy);
+                    d[e] -= (float)(job->scale / (double)job->n_rows * slope);
                 }
             }
         }
@@ -223,10 +290,8 @@ static mz_status check_routings(mz_stream *s, router_job *job) {
     return MZ_OK;
 }
 
-/* One span for each sequence; in measure mode as many as there could be. */
-static mz_status cut_by_sequence(mz_stream *s, router_job *job) {
-    const mz_rows *rows = job->in->rows;
-    void *begins = NULL;
+static mz_status check_rows(mz_stream *s, const router_job *job) {
+    const mz_rows *rows = job->options.rows;
     if (rows == NULL) {
         return mz_fail(&s->ctx->error, MZ_ERR_ARG, "%s: the rows of the sequences are missing",
                        job->name);
@@ -238,6 +303,13 @@ static mz_status cut_by_sequence(mz_stream *s, router_job *job) {
                            (long long)rows->n_rows);
         }
     }
+    return MZ_OK;
+}
+
+/* One span for each sequence; in measure mode as many as there could be. */
+static mz_status cut_by_sequence(mz_stream *s, router_job *job) {
+    const mz_rows *rows = job->options.rows;
+    void *begins = NULL;
     MZ_TRY(mz_stream_take_bytes(s, ((size_t)rows->n_rows + 1) * sizeof(int64_t), "sequences",
                                 &begins));
     job->sequence_begin = begins;
@@ -275,6 +347,11 @@ static mz_status take_sums(mz_stream *s, router_job *job) {
     }
     MZ_TRY(mz_stream_take_bytes(s, (size_t)job->n_spans * sizeof(double), job->name, &data));
     job->sums = data;
+    MZ_TRY(mz_stream_take_bytes(s, (size_t)job->n_spans * sizeof(int64_t), job->name, &data));
+    job->n_counted = data;
+    if (data != NULL) {
+        memset(data, 0, (size_t)job->n_spans * sizeof(int64_t));
+    }
     MZ_TRY(mz_stream_take_bytes(s, (size_t)job->n_spans * sizeof(bool), job->name, &data));
     job->bad_id = data;
     if (data != NULL) {
@@ -284,6 +361,9 @@ static mz_status take_sums(mz_stream *s, router_job *job) {
 }
 
 static mz_status run_balance(mz_stream *s, router_job *job, bool by_sequence, double *loss) {
+    if (by_sequence || job->options.router != NULL) {
+        MZ_TRY(check_rows(s, job));
+    }
     if (by_sequence) {
         MZ_TRY(cut_by_sequence(s, job));
     } else {
@@ -319,6 +399,9 @@ mz_status mz_loss_balance_into(mz_stream *s, const mz_tensor *d_logits, mz_balan
         return MZ_OK;
     }
     job.n_experts = in->routings[0].n_experts;
+    job.options = in->options != NULL ? *in->options : (mz_balance_options){0};
+    job.n_open = job.options.router != NULL ? job.options.router->ranges[job.options.modality].n
+                                            : job.n_experts;
     job.n_ranks = kind == MZ_BALANCE_SWITCH ? 1 : in->routings[0].top_k;
     const size_t mark = mz_arena_mark(&s->arena);
     const mz_status status = run_balance(s, &job, kind == MZ_BALANCE_SEQUENCE, loss);
@@ -326,25 +409,39 @@ mz_status mz_loss_balance_into(mz_stream *s, const mz_tensor *d_logits, mz_balan
     return status;
 }
 
-mz_status mz_loss_router_z_into(mz_stream *s, const mz_tensor *d_logits,
-                                const mz_router_loss_inputs *in, double scale, double *loss) {
-    router_job job = {.name = "router z loss", .in = in, .d_logits = d_logits, .scale = scale};
+/* The mean over all rows of what `task` sums up. */
+static mz_status run_mean(mz_stream *s, const router_job *of, mz_task task, double *loss) {
+    router_job job = *of;
     MZ_TRY(check_routings(s, &job));
     if (job.n_rows == 0) {
         return MZ_OK;
     }
-    job.n_experts = in->routings[0].n_experts;
+    job.n_experts = job.in->routings[0].n_experts;
     cut_evenly(&job);
     const size_t mark = mz_arena_mark(&s->arena);
     const mz_status status = take_sums(s, &job);
     if (status == MZ_OK && !s->arena.measure) {
         double sum = 0;
-        mz_pool_run(s->ctx->pool, job.n_spans, 1, router_z_task, &job);
+        mz_pool_run(s->ctx->pool, job.n_spans, 1, task, &job);
         for (int64_t span = 0; span < job.n_spans; span++) {
             sum += job.sums[span];
         }
-        *loss += scale * sum / (double)job.n_rows;
+        *loss += job.scale * sum / (double)job.n_rows;
     }
     mz_arena_release(&s->arena, mark);
     return status;
+}
+
+mz_status mz_loss_router_z_into(mz_stream *s, const mz_tensor *d_logits,
+                                const mz_router_loss_inputs *in, double scale, double *loss) {
+    const router_job job = {
+        .name = "router z loss", .in = in, .d_logits = d_logits, .scale = scale};
+    return run_mean(s, &job, router_z_task, loss);
+}
+
+mz_status mz_loss_router_entropy_into(mz_stream *s, const mz_tensor *d_logits,
+                                      const mz_router_loss_inputs *in, double scale, double *loss) {
+    const router_job job = {
+        .name = "router entropy loss", .in = in, .d_logits = d_logits, .scale = scale};
+    return run_mean(s, &job, entropy_task, loss);
 }

@@ -78,35 +78,36 @@ mz_status mz_record_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     return record(s, MZ_OP_LINEAR, linear_backward, &args, sizeof args, y, inputs, 3);
 }
 
-/* ---- rms_norm ---- */
+/* ---- norm ---- */
 
-typedef struct rms_norm_args {
-    mz_tensor y, x, weight;
-    float eps;
-} rms_norm_args;
+typedef struct norm_args {
+    mz_tensor y, x;
+    mz_norm norm;
+} norm_args;
 
-static mz_status rms_norm_backward(mz_stream *s, const void *args) {
-    const rms_norm_args *a = args;
+static mz_status norm_backward(mz_stream *s, const void *args) {
+    const norm_args *a = args;
     const mz_training_ops *ops = s->backend->training;
     const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
-    if (ops->rms_norm_backward == NULL) {
-        return lacks(s, MZ_OP_RMS_NORM_BACKWARD);
+    if (ops->norm_backward == NULL) {
+        return lacks(s, MZ_OP_NORM_BACKWARD);
     }
     if (!present(&d_y)) {
         return MZ_OK;
     }
-    const mz_tensor d_x = mz_tape_gradient(s, &a->x);
-    const mz_tensor d_weight = mz_tape_gradient(s, &a->weight);
+    const mz_norm_gradient d = {.x = mz_tape_gradient(s, &a->x),
+                                .weight = mz_tape_gradient(s, &a->norm.weight),
+                                .bias = mz_tape_gradient(s, &a->norm.bias)};
     const double start = begin(s);
-    return end(s, MZ_OP_RMS_NORM_BACKWARD, start, 8.0 * (double)mz_tensor_n_elements(&a->x),
-               ops->rms_norm_backward(s, &d_x, &d_weight, &d_y, &a->x, &a->weight, a->eps));
+    return end(s, MZ_OP_NORM_BACKWARD, start, 8.0 * (double)mz_tensor_n_elements(&a->x),
+               ops->norm_backward(s, &d, &d_y, &a->x, &a->norm));
 }
 
-mz_status mz_record_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const mz_tensor *weight, float eps) {
-    const rms_norm_args args = {.y = *y, .x = *x, .weight = *weight, .eps = eps};
-    const mz_tensor *inputs[] = {x, weight};
-    return record(s, MZ_OP_RMS_NORM, rms_norm_backward, &args, sizeof args, y, inputs, 2);
+mz_status mz_record_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                         const mz_norm *norm) {
+    const norm_args args = {.y = *y, .x = *x, .norm = *norm};
+    const mz_tensor *inputs[] = {x, &norm->weight, &norm->bias};
+    return record(s, MZ_OP_NORM, norm_backward, &args, sizeof args, y, inputs, 3);
 }
 
 /* ---- rope ---- */
@@ -188,12 +189,16 @@ static mz_status gated_activation_backward(mz_stream *s, const void *args) {
     const double start = begin(s);
     return end(s, MZ_OP_GATED_ACTIVATION_BACKWARD, start,
                10.0 * (double)mz_tensor_n_elements(&a->y),
-               ops->gated_activation_backward(s, &d, &d_y, &a->gate, &a->up, a->activation));
+               ops->gated_activation_backward(s, &d, &d_y, &a->gate,
+                                              present(&a->up) ? &a->up : NULL, a->activation));
 }
 
 mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                      const mz_tensor *up, mz_activation activation) {
-    const gated_args args = {.y = *y, .gate = *gate, .up = *up, .activation = activation};
+    gated_args args = {.y = *y, .gate = *gate, .activation = activation};
+    if (up != NULL) {
+        args.up = *up;
+    }
     const mz_tensor *inputs[] = {gate, up};
     return record(s, MZ_OP_GATED_ACTIVATION, gated_activation_backward, &args, sizeof args, y,
                   inputs, 2);
@@ -237,6 +242,7 @@ mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, co
 typedef struct gather_args {
     mz_tensor y, x;
     const int32_t *rows;
+    float scale;
 } gather_args;
 
 static mz_status gather_rows_backward(mz_stream *s, const void *args) {
@@ -252,12 +258,12 @@ static mz_status gather_rows_backward(mz_stream *s, const void *args) {
     const mz_tensor d_x = mz_tape_gradient(s, &a->x);
     const double start = begin(s);
     return end(s, MZ_OP_GATHER_ROWS_BACKWARD, start, (double)mz_tensor_n_elements(&a->y),
-               ops->gather_rows_backward(s, &d_x, &d_y, a->rows));
+               ops->gather_rows_backward(s, &d_x, &d_y, a->rows, a->scale));
 }
 
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const int32_t *rows) {
-    const gather_args args = {.y = *y, .x = *x, .rows = rows};
+                                const int32_t *rows, float scale) {
+    const gather_args args = {.y = *y, .x = *x, .rows = rows, .scale = scale};
     return record(s, MZ_OP_GATHER_ROWS, gather_rows_backward, &args, sizeof args, y, &x, 1);
 }
 
@@ -267,17 +273,26 @@ typedef struct attention_args {
     mz_tensor y, log_sums;
     mz_qkv in;
     mz_rows rows;
-    float scale;
+    mz_attention_rule rule;
 } attention_args;
 
-double mz_self_attention_flops(const mz_rows *rows, int64_t width) {
+double mz_self_attention_flops(const mz_rows *rows, const mz_attention_rule *rule,
+                               const mz_qkv *in) {
     double n_keys = 0;
-    int64_t first = 0;
-    for (int64_t i = 0; i < rows->n_rows; i++) {
-        first = rows->sequence[i] != rows->sequence[first] ? i : first;
-        n_keys += (double)(i - first + 1);
+    for (int64_t first = 0, end = 0; first < rows->n_rows; first = end) {
+        while (end < rows->n_rows && rows->sequence[end] == rows->sequence[first]) {
+            end++;
+        }
+        for (int64_t i = first; i < end; i++) {
+            const int64_t n_before = i - first + 1; /* with itself */
+            const int64_t n_behind = rule->bidirectional ? end - 1 - i : 0;
+            const int64_t window = rule->window > 0 ? rule->window : rows->n_rows;
+            n_keys += (double)(n_before < window ? n_before : window);
+            n_keys += (double)(n_behind < window - 1 ? n_behind : window - 1);
+        }
     }
-    return 4.0 * n_keys * (double)width;
+    const int64_t n_heads = in->q.shape[1] / in->head_dim;
+    return 2.0 * n_keys * (double)(n_heads * (in->head_dim + mz_qkv_head_dim_v(in)));
 }
 
 static mz_status self_attention_backward(mz_stream *s, const void *args) {
@@ -293,19 +308,21 @@ static mz_status self_attention_backward(mz_stream *s, const void *args) {
     const mz_qkv d = {.q = mz_tape_gradient(s, &a->in.q),
                       .k = mz_tape_gradient(s, &a->in.k),
                       .v = mz_tape_gradient(s, &a->in.v),
-                      .head_dim = a->in.head_dim};
+                      .head_dim = a->in.head_dim,
+                      .head_dim_v = a->in.head_dim_v};
     const double start = begin(s);
     const double flops =
-        s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, a->in.q.shape[1]) : 0;
+        s->profile != NULL ? 2.5 * mz_self_attention_flops(&a->rows, &a->rule, &a->in) : 0;
     return end(
         s, MZ_OP_SELF_ATTENTION_BACKWARD, start, flops,
-        ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+        ops->self_attention_backward(s, &d, &d_y, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
 }
 
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                   const mz_qkv *in, const mz_rows *rows, float scale) {
+                                   const mz_qkv *in, const mz_rows *rows,
+                                   const mz_attention_rule *rule) {
     const attention_args args = {
-        .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .scale = scale};
+        .y = *y, .log_sums = *log_sums, .in = *in, .rows = *rows, .rule = *rule};
     const mz_tensor *inputs[] = {&in->q, &in->k, &in->v};
     return record(s, MZ_OP_SELF_ATTENTION, self_attention_backward, &args, sizeof args, y, inputs,
                   3);
@@ -350,6 +367,97 @@ mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routin
     return mz_tape_record(s, route_backward, &args, sizeof args, outputs, 1);
 }
 
+typedef struct mask_args {
+    mz_tensor logits, in[MZ_MODALITY_COUNT];
+    mz_router router;
+    mz_rows rows;
+} mask_args;
+
+static mz_status mask_logits_backward(mz_stream *s, const void *args) {
+    const mask_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const mz_tensor d_logits = mz_tape_gradient_if_any(s, &a->logits);
+    mz_tensor d_in[MZ_MODALITY_COUNT];
+    if (ops->mask_logits_backward == NULL) {
+        return lacks(s, MZ_OP_MASK_LOGITS_BACKWARD);
+    }
+    if (!present(&d_logits)) {
+        return MZ_OK;
+    }
+    for (int m = 0; m < MZ_MODALITY_COUNT; m++) {
+        d_in[m] = mz_tape_gradient(s, &a->in[m]);
+    }
+    const double start = begin(s);
+    return end(s, MZ_OP_MASK_LOGITS_BACKWARD, start, 0,
+               ops->mask_logits_backward(s, d_in, &d_logits, &a->router, &a->rows));
+}
+
+mz_status mz_record_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                                const mz_router *router, const mz_rows *rows) {
+    mask_args args = {.logits = *logits, .router = *router, .rows = *rows};
+    const mz_tensor *inputs[MZ_MODALITY_COUNT];
+    for (int m = 0; m < MZ_MODALITY_COUNT; m++) {
+        args.in[m] = in[m];
+        inputs[m] = &in[m];
+    }
+    return record(s, MZ_OP_MASK_LOGITS, mask_logits_backward, &args, sizeof args, logits, inputs,
+                  MZ_MODALITY_COUNT);
+}
+
+typedef struct plain_args {
+    mz_tensor expert_out, x;
+    mz_plain_experts plain;
+    mz_routing routing;
+} plain_args;
+
+/* Where the gradients of constant experts are. */
+static mz_status plain_gradients(mz_stream *s, const plain_args *a, mz_plain_gradient *out) {
+    const size_t n = (size_t)a->plain.n_constant;
+    void *memory = NULL;
+    MZ_TRY(mz_stream_take_bytes(s, 2 * n * sizeof(mz_tensor), "expert gradients", &memory));
+    mz_tensor *gradients = memory;
+    for (size_t i = 0; i < n; i++) {
+        gradients[i] = mz_tape_gradient(s, &a->plain.constants[i].value);
+        gradients[n + i] = mz_tape_gradient(s, &a->plain.constants[i].w_mix);
+    }
+    *out = (mz_plain_gradient){
+        .x = mz_tape_gradient(s, &a->x), .value = gradients, .w_mix = gradients + n};
+    return MZ_OK;
+}
+
+static mz_status plain_experts_backward(mz_stream *s, const void *args) {
+    const plain_args *a = args;
+    const mz_training_ops *ops = s->backend->training;
+    const size_t mark = mz_arena_mark(&s->arena);
+    const mz_tensor d_out = mz_tape_gradient_if_any(s, &a->expert_out);
+    mz_plain_gradient d;
+    if (ops->plain_experts_backward == NULL) {
+        return lacks(s, MZ_OP_PLAIN_EXPERTS_BACKWARD);
+    }
+    if (!present(&d_out)) {
+        return MZ_OK;
+    }
+    MZ_TRY(plain_gradients(s, a, &d));
+    const double start = begin(s);
+    MZ_TRY(end(s, MZ_OP_PLAIN_EXPERTS_BACKWARD, start, 0,
+               ops->plain_experts_backward(s, &d, &d_out, &a->x, &a->plain, &a->routing)));
+    mz_arena_release(&s->arena, mark);
+    return MZ_OK;
+}
+
+mz_status mz_record_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                                  const mz_plain_experts *plain, const mz_routing *routing) {
+    const plain_args args = {
+        .expert_out = *expert_out, .x = *x, .plain = *plain, .routing = *routing};
+    bool needed = mz_tape_needs(s, &x, 1);
+    for (int32_t i = 0; i < plain->n_constant; i++) {
+        needed = needed || mz_tape_needs_data(s, plain->constants[i].value.data) ||
+                 mz_tape_needs_data(s, plain->constants[i].w_mix.data);
+    }
+    return needed ? mz_tape_record(s, plain_experts_backward, &args, sizeof args, &expert_out, 1)
+                  : MZ_OK;
+}
+
 typedef struct grouped_args {
     mz_tensor y, x;
     mz_linear_bank bank;
@@ -357,20 +465,24 @@ typedef struct grouped_args {
     bool gather;
 } grouped_args;
 
-/* Where the gradient of each expert's matrix is: all of a bank have one, or none. */
-static mz_status bank_gradients(mz_stream *s, const mz_linear_bank *bank, float *const **out) {
-    *out = NULL;
-    if (!mz_tape_needs_data(s, bank->data[0])) {
-        return MZ_OK;
-    }
-    void *memory = NULL;
-    MZ_TRY(mz_stream_take_bytes(s, (size_t)bank->n_experts * sizeof(float *), "expert gradients",
-                                &memory));
-    float **gradients = memory;
+/* Where the gradient of each expert's matrix or bias is: all of a bank have one, or none. */
+static mz_status bank_gradients(mz_stream *s, const mz_linear_bank *bank, mz_bank_gradient *out) {
+    const bool has_bias = bank->bias != NULL && mz_tape_needs_data(s, bank->bias[0]);
+    const bool has_weight = mz_tape_needs_data(s, bank->data[0]);
+    const size_t bytes = (size_t)bank->n_experts * sizeof(float *);
+    void *weight = NULL;
+    void *bias = NULL;
+    *out = (mz_bank_gradient){0};
+    MZ_TRY(mz_stream_take_bytes(s, bytes, "expert gradients", &weight));
+    MZ_TRY(mz_stream_take_bytes(s, bytes, "expert bias gradients", &bias));
+    float **weights = weight;
+    float **biases = bias;
     for (int64_t e = 0; e < bank->n_experts; e++) {
-        gradients[e] = mz_tape_gradient_data(s, bank->data[e]);
+        weights[e] = has_weight ? mz_tape_gradient_data(s, bank->data[e]) : NULL;
+        biases[e] = has_bias ? mz_tape_gradient_data(s, bank->bias[e]) : NULL;
     }
-    *out = gradients;
+    out->weight = has_weight ? weights : NULL;
+    out->bias = has_bias ? biases : NULL;
     return MZ_OK;
 }
 
@@ -379,7 +491,7 @@ static mz_status grouped_linear_backward(mz_stream *s, const void *args) {
     const mz_training_ops *ops = s->backend->training;
     const size_t mark = mz_arena_mark(&s->arena);
     const mz_tensor d_y = mz_tape_gradient_if_any(s, &a->y);
-    float *const *d_w = NULL;
+    mz_bank_gradient d_w;
     if (ops->grouped_linear_backward == NULL) {
         return lacks(s, MZ_OP_GROUPED_LINEAR_BACKWARD);
     }
@@ -391,10 +503,10 @@ static mz_status grouped_linear_backward(mz_stream *s, const void *args) {
     const double product =
         2.0 * (double)a->bank.d_in * (double)a->bank.d_out * (double)a->y.shape[0];
     const double start = begin(s);
-    MZ_TRY(end(
-        s, MZ_OP_GROUPED_LINEAR_BACKWARD, start,
-        product * ((present(&d_x) ? 1 : 0) + (d_w != NULL ? 1 : 0)),
-        ops->grouped_linear_backward(s, d_w, &d_x, &d_y, &a->x, &a->bank, &a->routing, a->gather)));
+    MZ_TRY(end(s, MZ_OP_GROUPED_LINEAR_BACKWARD, start,
+               product * ((present(&d_x) ? 1 : 0) + (d_w.weight != NULL ? 1 : 0)),
+               ops->grouped_linear_backward(s, &d_w, &d_x, &d_y, &a->x, &a->bank, &a->routing,
+                                            a->gather)));
     mz_arena_release(&s->arena, mark);
     return MZ_OK;
 }
@@ -404,7 +516,8 @@ mz_status mz_record_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_te
                                    bool gather) {
     const grouped_args args = {
         .y = *y, .x = *x, .bank = *bank, .routing = *routing, .gather = gather};
-    if (!mz_tape_needs(s, &x, 1) && !mz_tape_needs_data(s, bank->data[0])) {
+    if (!mz_tape_needs(s, &x, 1) && !mz_tape_needs_data(s, bank->data[0]) &&
+        (bank->bias == NULL || !mz_tape_needs_data(s, bank->bias[0]))) {
         return MZ_OK;
     }
     return mz_tape_record(s, grouped_linear_backward, &args, sizeof args, &y, 1);
@@ -432,11 +545,12 @@ static mz_status combine_backward(mz_stream *s, const void *args) {
                                    .shared_out = mz_tape_gradient(s, &a->shared_out),
                                    .shared_logit = mz_tape_gradient(s, &a->shared_logit)};
     const bool shared = present(&a->shared_out);
+    const bool gated = present(&a->shared_logit);
     const double start = begin(s);
     return end(s, MZ_OP_COMBINE_BACKWARD, start, 4.0 * (double)mz_tensor_n_elements(&a->expert_out),
                ops->combine_backward(s, &d, &d_y, &a->expert_out, &a->routing,
                                      shared ? &a->shared_out : NULL,
-                                     shared ? &a->shared_logit : NULL));
+                                     gated ? &a->shared_logit : NULL));
 }
 
 mz_status mz_record_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
@@ -450,6 +564,8 @@ mz_status mz_record_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *e
     combine_args args = {.y = *y, .expert_out = *expert_out, .routing = *routing};
     if (shared_out != NULL) {
         args.shared_out = *shared_out;
+    }
+    if (shared_logit != NULL) {
         args.shared_logit = *shared_logit;
     }
     return mz_tape_record(s, combine_backward, &args, sizeof args, &y, 1);

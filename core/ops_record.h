@@ -8,8 +8,7 @@
 
 mz_status mz_record_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                            const mz_linear *w);
-mz_status mz_record_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const mz_tensor *weight, float eps);
+mz_status mz_record_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 mz_status mz_record_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                          const mz_rope_table *table, const mz_rows *rows);
 mz_status mz_record_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
@@ -18,13 +17,19 @@ mz_status mz_record_gated_activation(mz_stream *s, const mz_tensor *y, const mz_
 mz_status mz_record_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                         float scale);
 mz_status mz_record_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const int32_t *rows);
+                                const int32_t *rows, float scale);
 mz_status mz_record_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                   const mz_qkv *in, const mz_rows *rows, float scale);
+                                   const mz_qkv *in, const mz_rows *rows,
+                                   const mz_attention_rule *rule);
 /* Multiplications and additions of the forward's two products, for profiles: each row meets the
- * rows of its sequence up to itself. Reads the rows, so they must be in host memory. */
-double mz_self_attention_flops(const mz_rows *rows, int64_t width);
+ * rows that the rule lets it see. Reads the rows, so they must be in host memory. */
+double mz_self_attention_flops(const mz_rows *rows, const mz_attention_rule *rule,
+                               const mz_qkv *in);
 mz_status mz_record_route(mz_stream *s, const mz_router *router, const mz_routing *routing);
+mz_status mz_record_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                                const mz_router *router, const mz_rows *rows);
+mz_status mz_record_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                                  const mz_plain_experts *plain, const mz_routing *routing);
 mz_status mz_record_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                    const mz_linear_bank *bank, const mz_routing *routing,
                                    bool gather);

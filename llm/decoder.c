@@ -22,10 +22,25 @@ static mz_status upload_i32(mz_stream *s, const int32_t *host, int64_t n, const 
     return MZ_OK;
 }
 
+static mz_status upload_tags(mz_stream *s, const uint8_t *host, int64_t n, const uint8_t **out) {
+    void *device = NULL;
+    *out = NULL;
+    if (host == NULL) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_stream_take_bytes(s, (size_t)n, "modality tags", &device));
+    if (!s->arena.measure) {
+        MZ_TRY(s->backend->upload(s, device, host, (size_t)n));
+    }
+    *out = device;
+    return MZ_OK;
+}
+
 static mz_status upload_batch(mz_stream *s, const mz_batch *batch, device_batch *out) {
     out->rows.n_rows = batch->n_tokens;
     MZ_TRY(upload_i32(s, batch->sequence, batch->n_tokens, &out->rows.sequence));
     MZ_TRY(upload_i32(s, batch->position, batch->n_tokens, &out->rows.position));
+    MZ_TRY(upload_tags(s, batch->modality, batch->n_tokens, &out->rows.modality));
     out->all = batch->out_index == NULL;
     if (out->all) {
         return MZ_OK;
@@ -33,6 +48,8 @@ static mz_status upload_batch(mz_stream *s, const mz_batch *batch, device_batch 
     out->out_rows.n_rows = batch->n_out;
     MZ_TRY(upload_i32(s, batch->out_index, batch->n_out, &out->out_index));
     MZ_TRY(upload_i32(s, batch->out_sequence, batch->n_out, &out->out_rows.sequence));
+    MZ_TRY(upload_tags(s, batch->modality != NULL ? batch->out_modality : NULL, batch->n_out,
+                       &out->out_rows.modality));
     return upload_i32(s, batch->out_position, batch->n_out, &out->out_rows.position);
 }
 
@@ -100,7 +117,7 @@ static mz_status forward_blocks(mz_stream *s, mz_tensor *last, const mz_tensor *
 
 mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
                              const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
-                             const mz_rope_table *rope, const mz_trace *trace) {
+                             const mz_rope_table *ropes, const mz_trace *trace) {
     const size_t mark = mz_stream_mark(s);
     device_batch uploaded = {0};
     const device_batch *device = NULL;
@@ -116,13 +133,21 @@ mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_ten
     }
     const mz_block_call common = {
         .rows = &device->rows,
-        .rope = rope,
+        .ropes = ropes,
         .out_rows = device->all ? NULL : &device->out_rows,
         .out_index = device->out_index,
         .trace = trace,
     };
     MZ_TRY(forward_blocks(s, &last, x, decoder, batch, cache, &common));
-    MZ_TRY(mz_op_rms_norm(s, hidden, &last, &decoder->final_norm, decoder->norm_eps));
+    MZ_TRY(mz_op_norm(s, hidden, &last, &decoder->final_norm));
     mz_stream_release(s, mark);
     return mz_trace_record(trace, s, -1, "final_norm", hidden);
+}
+
+mz_status mz_decoder_take_ropes(mz_stream *s, const mz_decoder *decoder, int64_t n_positions,
+                                mz_rope_table *out) {
+    for (int i = 0; i < decoder->n_ropes; i++) {
+        MZ_TRY(mz_rope_table_take(s, n_positions, &decoder->ropes[i], &out[i]));
+    }
+    return MZ_OK;
 }

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-packages="gcc g++ cmake make pkg-config libjansson-dev libcsv-dev libxxhash-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libcairo2-dev libfontconfig-dev libcmocka-dev"
+packages="gcc g++ cmake make pkg-config libjansson-dev libcsv-dev libxxhash-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libcairo2-dev libfontconfig-dev libedit-dev libcmocka-dev"
 missing=""
 for p in $packages; do
     [ "$(dpkg-query -W -f='${Status}' "$p" 2>/dev/null)" = "install ok installed" ] || missing="$missing $p"

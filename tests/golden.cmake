@@ -1,9 +1,10 @@
 # golden_check and one test per case folder and backend; further instruction sets run the small cases that use every op.
-add_executable(golden_check golden/golden_check.c golden/golden_time_moe.c golden/golden_time_moe_train.c golden/made_checkpoint.c golden/sha256.c)
+add_executable(golden_check golden/golden_check.c golden/golden_llm.c golden/golden_time_moe.c golden/golden_time_moe_train.c golden/made_checkpoint.c golden/sha256.c)
 target_link_libraries(golden_check PRIVATE moezoo_testing)
 add_executable(make_checkpoint golden/make_checkpoint.c golden/made_checkpoint.c golden/sha256.c)
 target_link_libraries(make_checkpoint PRIVATE moezoo_testing)
 
+target_sources(test_moe_layers PRIVATE golden/moe_layer.c)
 target_sources(test_patch_moe PRIVATE golden/patch_moe_reference.c golden/made_checkpoint.c golden/sha256.c)
 target_sources(test_default_model PRIVATE golden/patch_moe_reference.c)
 
@@ -18,9 +19,17 @@ foreach(case tiny gqa dense tiny-bf16 tiny-sharded tiny-bin tiny-bin-sharded f16
     golden_test(time-moe ${case} reference --backend reference)
 endforeach()
 golden_test(time-moe shape50m cpu)
+foreach(case deepseek_v2-groups deepseek_v2-lite gemma3_text llama llama-bias-linear llama-tied llama3-rope mistral mistral-headdim
+        mixtral olmoe phi qwen2 qwen2_moe qwen2_moe-step2 qwen3 qwen3_moe stablelm stablelm-parallel)
+    golden_test(llm ${case} cpu)
+    golden_test(llm ${case} reference --backend reference)
+endforeach()
 foreach(isa scalar avx2 avx512 avx512-bf16 amx)
     foreach(case tiny gqa tiny-bf16 f16-all-experts train)
         golden_test(time-moe ${case} ${isa} --isa ${isa})
+    endforeach()
+    foreach(case deepseek_v2-groups gemma3_text phi qwen2_moe stablelm-parallel)
+        golden_test(llm ${case} ${isa} --isa ${isa})
     endforeach()
 endforeach()
 add_test(NAME golden.check.self COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/golden/test_golden_check.sh $<TARGET_FILE:golden_check>

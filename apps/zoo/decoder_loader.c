@@ -64,16 +64,18 @@ void mz_decoder_sizes_describe(const mz_decoder_sizes *c, int64_t n_outside, mz_
 mz_status mz_decoder_create(mz_context *ctx, const mz_decoder_sizes *sizes, mz_decoder *out) {
     void *blocks = NULL;
     MZ_TRY(mz_calloc(ctx, (size_t)sizes->n_layers, sizeof(mz_block), "blocks", &blocks));
-    *out = (mz_decoder){.d_model = sizes->d_model,
-                        .n_layers = sizes->n_layers,
-                        .blocks = blocks,
-                        .norm_eps = (float)sizes->norm_eps,
-                        .rope_theta = sizes->rope_theta};
+    *out = (mz_decoder){
+        .d_model = sizes->d_model,
+        .n_layers = sizes->n_layers,
+        .blocks = blocks,
+        .final_norm = {.eps = (float)sizes->norm_eps},
+        .ropes = {{.theta = sizes->rope_theta, .n_dims = sizes->d_model / sizes->n_heads}},
+        .n_ropes = 1};
     return MZ_OK;
 }
 
-static mz_status load_gated_ffn(mz_loader *l, mz_gated_ffn *ffn, const mz_decoder_sizes *c,
-                                mz_precision precision, const char *prefix) {
+static mz_status load_ffn(mz_loader *l, mz_ffn *ffn, const mz_decoder_sizes *c,
+                          mz_precision precision, const char *prefix) {
     ffn->activation = MZ_ACTIVATION_SILU;
     MZ_TRY(mz_loader_matrix(l, &ffn->w_gate, c->shared_width, c->d_model, precision,
                             "%s.gate_proj.weight", prefix));
@@ -98,7 +100,7 @@ static mz_status load_moe(mz_loader *l, mz_moe *moe, const mz_decoder_sizes *c,
     MZ_TRY(mz_loader_matrix(l, &moe->shared_gate, 1, c->d_model, MZ_PRECISION_F32,
                             "%s.ffn_layer.shared_expert_gate.weight", layer));
     (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.shared_expert", layer);
-    MZ_TRY(load_gated_ffn(l, &moe->shared, c, precision, prefix));
+    MZ_TRY(load_ffn(l, &moe->shared, c, precision, prefix));
     (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.experts", layer);
     MZ_TRY(mz_loader_bank(l, &moe->w_gate, n, width, c->d_model, precision, prefix,
                           "gate_proj.weight"));
@@ -112,15 +114,16 @@ static mz_status load_attention(mz_loader *l, mz_block *b, const mz_decoder_size
                                 mz_precision precision, const char *layer) {
     const int64_t d = c->d_model;
     const int64_t kv_width = b->head_dim * b->n_kv_heads;
-    MZ_TRY(mz_loader_matrix(l, &b->w_q, d, d, precision, "%s.self_attn.q_proj.weight", layer));
     MZ_TRY(
-        mz_loader_matrix(l, &b->w_k, kv_width, d, precision, "%s.self_attn.k_proj.weight", layer));
-    MZ_TRY(
-        mz_loader_matrix(l, &b->w_v, kv_width, d, precision, "%s.self_attn.v_proj.weight", layer));
+        mz_loader_matrix(l, &b->plain.w_q, d, d, precision, "%s.self_attn.q_proj.weight", layer));
+    MZ_TRY(mz_loader_matrix(l, &b->plain.w_k, kv_width, d, precision, "%s.self_attn.k_proj.weight",
+                            layer));
+    MZ_TRY(mz_loader_matrix(l, &b->plain.w_v, kv_width, d, precision, "%s.self_attn.v_proj.weight",
+                            layer));
     MZ_TRY(mz_loader_matrix(l, &b->w_o, d, d, precision, "%s.self_attn.o_proj.weight", layer));
-    MZ_TRY(mz_loader_vector(l, &b->w_q.bias, d, "%s.self_attn.q_proj.bias", layer));
-    MZ_TRY(mz_loader_vector(l, &b->w_k.bias, kv_width, "%s.self_attn.k_proj.bias", layer));
-    return mz_loader_vector(l, &b->w_v.bias, kv_width, "%s.self_attn.v_proj.bias", layer);
+    MZ_TRY(mz_loader_vector(l, &b->plain.w_q.bias, d, "%s.self_attn.q_proj.bias", layer));
+    MZ_TRY(mz_loader_vector(l, &b->plain.w_k.bias, kv_width, "%s.self_attn.k_proj.bias", layer));
+    return mz_loader_vector(l, &b->plain.w_v.bias, kv_width, "%s.self_attn.v_proj.bias", layer);
 }
 
 static mz_status load_block(mz_loader *l, mz_block *b, const mz_decoder_sizes *c,
@@ -128,20 +131,23 @@ static mz_status load_block(mz_loader *l, mz_block *b, const mz_decoder_sizes *c
     char layer[64];
     char dense[80];
     (void)snprintf(layer, sizeof layer, "model.layers.%lld", (long long)index);
-    *b = (mz_block){.norm_eps = (float)c->norm_eps,
+    *b = (mz_block){.attn_norm = {.eps = (float)c->norm_eps},
+                    .ffn_norm = {.eps = (float)c->norm_eps},
                     .n_heads = c->n_heads,
                     .n_kv_heads = c->n_kv_heads,
                     .head_dim = c->d_model / c->n_heads,
+                    .head_dim_v = c->d_model / c->n_heads,
                     .has_experts = c->n_experts > 0};
-    MZ_TRY(mz_loader_vector(l, &b->attn_norm, c->d_model, "%s.input_layernorm.weight", layer));
     MZ_TRY(
-        mz_loader_vector(l, &b->ffn_norm, c->d_model, "%s.post_attention_layernorm.weight", layer));
+        mz_loader_vector(l, &b->attn_norm.weight, c->d_model, "%s.input_layernorm.weight", layer));
+    MZ_TRY(mz_loader_vector(l, &b->ffn_norm.weight, c->d_model,
+                            "%s.post_attention_layernorm.weight", layer));
     MZ_TRY(load_attention(l, b, c, precision, layer));
     if (b->has_experts) {
         return load_moe(l, &b->moe, c, precision, layer);
     }
     (void)snprintf(dense, sizeof dense, "%s.ffn_layer", layer);
-    return load_gated_ffn(l, &b->ffn, c, precision, dense);
+    return load_ffn(l, &b->ffn, c, precision, dense);
 }
 
 mz_status mz_decoder_load(mz_loader *l, mz_decoder *decoder, const mz_decoder_sizes *sizes,
@@ -149,5 +155,5 @@ mz_status mz_decoder_load(mz_loader *l, mz_decoder *decoder, const mz_decoder_si
     for (int64_t i = 0; i < sizes->n_layers; i++) {
         MZ_TRY(load_block(l, &decoder->blocks[i], sizes, precision, i));
     }
-    return mz_loader_vector(l, &decoder->final_norm, sizes->d_model, "model.norm.weight");
+    return mz_loader_vector(l, &decoder->final_norm.weight, sizes->d_model, "model.norm.weight");
 }

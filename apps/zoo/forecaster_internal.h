@@ -35,7 +35,7 @@ struct mz_forecaster {
     mz_session_capacity capacity;      /* of the session; all 0 without one */
     mz_stream stream;
     mz_kv_cache cache;
-    mz_rope_table rope;
+    mz_rope_table ropes[MZ_MAX_ROPES];
     mz_pass pass;
     void *pass_memory;
 };

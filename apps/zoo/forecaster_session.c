@@ -3,7 +3,6 @@
 
 #include "apps/zoo/forecaster_internal.h"
 #include "core/threads.h"
-#include "llm/rope.h"
 
 /* ---- one pass ---- */
 
@@ -27,7 +26,7 @@ static mz_status run_decoder(mz_forecaster *f, mz_stream *s, const mz_tensor *hi
     }
     MZ_TRY(mz_forecaster_parts_embed(s, &f->parts, &x, &rows));
     MZ_TRY(mz_trace_record(trace, s, -1, "embed", &x));
-    MZ_TRY(mz_decoder_forward(s, hidden, &x, &f->parts.decoder, batch, &f->cache, &f->rope, trace));
+    MZ_TRY(mz_decoder_forward(s, hidden, &x, &f->parts.decoder, batch, &f->cache, f->ropes, trace));
     mz_stream_release(s, mark);
     return MZ_OK;
 }
@@ -88,15 +87,13 @@ static mz_status run_pass(mz_forecaster *f, mz_stream *s, int32_t head, int32_t 
 
 /* What the session's stream holds besides the cache; the same code measures and fills. */
 static mz_status take_session(mz_forecaster *f, mz_stream *s, const mz_session_capacity *c,
-                              mz_rope_table *rope) {
-    return mz_rope_table_take(s, c->n_positions, f->parts.decoder.blocks[0].head_dim,
-                              f->parts.decoder.rope_theta, rope);
+                              mz_rope_table *ropes) {
+    return mz_decoder_take_ropes(s, &f->parts.decoder, c->n_positions, ropes);
 }
 
 static mz_status measure_session(mz_forecaster *f, const mz_session_capacity *c, bool keep,
                                  size_t *bytes) {
     mz_stream measure;
-    mz_rope_table rope;
     const mz_block *block = &f->parts.decoder.blocks[0];
     const int32_t dummy = 0; /* stands for the index arrays, which nothing reads */
     const mz_pass p = {.n_rows = c->n_rows, .n_out = c->n_out, .out_index = (int32_t *)&dummy};
@@ -107,8 +104,7 @@ static mz_status measure_session(mz_forecaster *f, const mz_session_capacity *c,
     f->cache.config = (mz_kv_cache_config){.n_layers = f->parts.decoder.n_layers,
                                            .n_kv_heads = block->n_kv_heads,
                                            .head_dim = block->head_dim};
-    MZ_TRY(take_session(f, &measure, c, &rope));
-    f->rope = rope;
+    MZ_TRY(take_session(f, &measure, c, f->ropes));
     MZ_TRY(run_pass(f, &measure, f->parts.heads.n_heads - 1, 0, &p, keep ? &inside : NULL));
     if (keep) {
         const mz_tensor hidden =
@@ -155,7 +151,7 @@ static mz_status open_session(mz_forecaster *f, const mz_session_capacity *c, bo
     MZ_TRY(mz_stream_open(f->ctx, f->parts.loader.stream.backend, bytes, &f->stream));
     f->stream.profile = f->profile;
     f->stream.keep = keep;
-    MZ_TRY(take_session(f, &f->stream, c, &f->rope));
+    MZ_TRY(take_session(f, &f->stream, c, f->ropes));
     MZ_TRY(mz_kv_cache_create(&f->stream, &cache, &f->cache));
     MZ_TRY(allocate_pass(f, c));
     f->capacity = *c;

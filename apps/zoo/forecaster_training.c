@@ -7,7 +7,6 @@
 #include "core/losses.h"
 #include "core/tape.h"
 #include "core/threads.h"
-#include "llm/rope.h"
 
 /* Address space for activations at most; what is not touched costs nothing. */
 #define MAX_ARENA_BYTES ((size_t)1 << 36)
@@ -17,7 +16,7 @@ struct mz_forecast_training {
     const mz_forecaster_parts *parts;
     mz_stream stream;
     mz_tape *tape;
-    mz_rope_table rope;
+    mz_rope_table ropes[MZ_MAX_ROPES];
     mz_routing *routings;        /* [n_layers] of the pass */
     mz_routing *expert_routings; /* those of layers with experts; in the same memory */
     int64_t max_positions;
@@ -39,8 +38,7 @@ static mz_status open_stream(mz_forecast_training *t, int64_t max_positions) {
     const mz_decoder *decoder = &t->parts->decoder;
     const mz_loader *loader = &t->parts->loader;
     MZ_TRY(mz_stream_open(t->ctx, loader->stream.backend, arena_bytes(), &t->stream));
-    MZ_TRY(mz_rope_table_take(&t->stream, max_positions, decoder->blocks[0].head_dim,
-                              decoder->rope_theta, &t->rope));
+    MZ_TRY(mz_decoder_take_ropes(&t->stream, decoder, max_positions, t->ropes));
     MZ_TRY(mz_tape_create(t->ctx, &t->tape));
     mz_loader_spaces(loader, &values, &gradients, &n_bytes);
     return gradients != NULL ? mz_tape_add_parameters(t->tape, values, gradients, n_bytes) : MZ_OK;
@@ -126,7 +124,7 @@ static mz_status run_decoder(mz_forecast_training *t, mz_tensor *hidden,
                             .position = rows->position,
                             .n_out = rows->n_rows,
                             .routings = t->routings};
-    return mz_decoder_forward(s, hidden, &x, decoder, &batch, NULL, &t->rope, NULL);
+    return mz_decoder_forward(s, hidden, &x, decoder, &batch, NULL, t->ropes, NULL);
 }
 
 /* ---- losses ---- */
@@ -185,7 +183,7 @@ static mz_status head_loss(mz_forecast_training *t, const mz_tensor *hidden,
     }
     if (scored.n < rows->n_rows) {
         MZ_TRY(mz_stream_take(s, scored.n, hidden->shape[1], "scored states", &states));
-        MZ_TRY(mz_op_gather_rows(s, &states, hidden, scored.index));
+        MZ_TRY(mz_op_gather_rows(s, &states, hidden, scored.index, 1));
     }
     MZ_TRY(mz_stream_take(s, scored.n, mz_forecaster_parts_output_width(p, head), "head output",
                           &predicted));

@@ -66,6 +66,10 @@ bool mz_gguf_fused_name(const char *published, char out[MZ_GGUF_NAME_BYTES], int
 bool mz_gguf_published_name(const char *architecture, const char *name, int64_t slice,
                             char out[MZ_GGUF_NAME_BYTES]);
 
+/* Whether it is the name of a single expert's tensor in an older file, "blk.0.ffn_gate.5.weight".
+ */
+bool mz_gguf_is_single_expert(const char *name);
+
 /* Whether a tensor of the file is a stack of published ones. */
 bool mz_gguf_is_stack(const char *architecture, const char *name);
 

@@ -296,6 +296,12 @@ static bool split_expert(const char *name, char stack[MZ_GGUF_NAME_BYTES], int64
     return false;
 }
 
+bool mz_gguf_is_single_expert(const char *name) {
+    char stack[MZ_GGUF_NAME_BYTES];
+    int64_t expert = 0;
+    return split_expert(name, stack, &expert);
+}
+
 bool mz_gguf_published_name(const char *architecture, const char *name, int64_t slice,
                             char out[MZ_GGUF_NAME_BYTES]) {
     char prefix[64];

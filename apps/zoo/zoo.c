@@ -5,7 +5,9 @@
 
 #include "adapters/lora.h"
 #include "apps/zoo/forecaster_parts.h"
+#include "apps/zoo/gguf_map.h"
 #include "apps/zoo/patch_moe.h"
+#include "apps/zoo/text_families.h"
 #include "apps/zoo/time_moe.h"
 #include "core/file.h"
 #include "core/weights.h"
@@ -14,14 +16,26 @@ enum { MAX_CONFIG_BYTES = 64 << 20 };
 
 const mz_family *mz_zoo_families(void) {
     static const mz_family families[] = {
-        {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load},
-        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load},
-        {NULL, NULL, NULL, NULL, NULL},
+        {"time_moe", "time-moe", "forecast", mz_time_moe_describe, mz_time_moe_load, NULL},
+        {"patch_moe", "patch-moe", "forecast", mz_patch_moe_describe, mz_patch_moe_load, NULL},
+        {"deepseek_v2", "deepseek-v2", "ask", NULL, NULL, mz_deepseek_v2_config},
+        {"gemma3_text", "gemma3", "ask", NULL, NULL, mz_gemma3_config},
+        {"llama", "llama", "ask", NULL, NULL, mz_llama_config},
+        {"mistral", "mistral", "ask", NULL, NULL, mz_mistral_config},
+        {"mixtral", "mixtral", "ask", NULL, NULL, mz_mixtral_config},
+        {"olmoe", "olmoe", "ask", NULL, NULL, mz_olmoe_config},
+        {"phi", "phi", "ask", NULL, NULL, mz_phi_config},
+        {"qwen2", "qwen2", "ask", NULL, NULL, mz_qwen2_config},
+        {"qwen2_moe", "qwen2-moe", "ask", NULL, NULL, mz_qwen2_moe_config},
+        {"qwen3", "qwen3", "ask", NULL, NULL, mz_qwen3_config},
+        {"qwen3_moe", "qwen3-moe", "ask", NULL, NULL, mz_qwen3_moe_config},
+        {"stablelm", "stablelm", "ask", NULL, NULL, mz_stablelm_config},
+        {NULL, NULL, NULL, NULL, NULL, NULL},
     };
     return families;
 }
 
-static mz_status find_family(mz_context *ctx, const char *path, const json_t *config,
+mz_status mz_zoo_find_family(mz_context *ctx, const char *path, const json_t *config,
                              const mz_family **out) {
     const mz_json_object o = {ctx, config, path};
     const char *model_type = NULL;
@@ -41,26 +55,54 @@ static mz_status find_family(mz_context *ctx, const char *path, const json_t *co
                    model_type, known);
 }
 
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
-                          json_t **config) {
+bool mz_zoo_is_gguf(const char *path) {
+    static const char ending[] = ".gguf";
+    const size_t n = strlen(path);
+    return n >= sizeof ending - 1 && strcmp(path + n - (sizeof ending - 1), ending) == 0 &&
+           !mz_dir_exists(path);
+}
+
+mz_status mz_zoo_config_name(mz_context *ctx, const char *path, char **out) {
+    return mz_zoo_is_gguf(path) ? mz_strdup(ctx, path, out)
+                                : mz_path_join(ctx, path, "config.json", out);
+}
+
+static mz_status gguf_config(mz_context *ctx, const char *path, json_t **config) {
+    mz_gguf *gguf = NULL;
+    MZ_TRY(mz_gguf_open(ctx, path, &gguf));
+    const mz_status status = mz_gguf_config(ctx, gguf, config);
+    mz_gguf_close(ctx, gguf);
+    return status;
+}
+
+static mz_status folder_config(mz_context *ctx, const char *dir, json_t **config) {
     char *path = NULL;
-    json_t *object = NULL;
     if (!mz_dir_exists(dir)) {
         return mz_fail(&ctx->error, MZ_ERR_MISSING, "%s: no such folder", dir);
     }
-    MZ_TRY(mz_path_join(ctx, dir, "config.json", &path));
-    mz_status status = MZ_OK;
-    if (!mz_file_exists(path)) {
-        status = mz_fail(&ctx->error, MZ_ERR_MISSING,
-                         "%s: no config.json in it, so this is no checkpoint folder", dir);
-    }
-    if (status == MZ_OK) {
-        status = mz_json_load(ctx, path, &object);
-    }
-    if (status == MZ_OK) {
-        status = find_family(ctx, path, object, family);
-    }
+    MZ_TRY(mz_zoo_config_name(ctx, dir, &path));
+    const mz_status status =
+        mz_file_exists(path)
+            ? mz_json_load(ctx, path, config)
+            : mz_fail(&ctx->error, MZ_ERR_MISSING,
+                      "%s: no config.json in it, so this is no checkpoint folder", dir);
     mz_free(ctx, path);
+    return status;
+}
+
+mz_status mz_zoo_identify(mz_context *ctx, const char *path, const mz_family **family,
+                          json_t **config) {
+    json_t *object = NULL;
+    char *name = NULL;
+    mz_status status =
+        mz_zoo_is_gguf(path) ? gguf_config(ctx, path, &object) : folder_config(ctx, path, &object);
+    if (status == MZ_OK) {
+        status = mz_zoo_config_name(ctx, path, &name);
+    }
+    if (status == MZ_OK) {
+        status = mz_zoo_find_family(ctx, name, object, family);
+    }
+    mz_free(ctx, name);
     if (status != MZ_OK) {
         json_decref(object);
         return status;
@@ -95,9 +137,25 @@ static mz_status describe_weights(mz_context *ctx, const char *dir, mz_model_inf
     return status;
 }
 
-/* The name by which messages call the config of a folder. */
-static mz_status config_name(mz_context *ctx, const char *dir, char **out) {
-    return mz_path_join(ctx, dir, "config.json", out);
+static mz_status describe_text(const mz_family *family, const mz_json_object *config,
+                               mz_model_info *info) {
+    mz_text_config c;
+    MZ_TRY(family->read_text(config, &c));
+    mz_text_count(&c, &info->n_parameters, &info->n_active);
+    info->n_layers = (int32_t)c.n_layers;
+    info->n_experts = c.router.n_experts;
+    info->top_k = c.router.top_k;
+    info->n_shared_experts = c.shared_width > 0 ? 1 : 0;
+    info->d_model = c.d_model;
+    info->max_positions = c.max_positions;
+    info->patch_len = 1;
+    return MZ_OK;
+}
+
+static mz_status describe_config(const mz_family *family, const mz_json_object *config,
+                                 mz_model_info *info) {
+    return family->read_text != NULL ? describe_text(family, config, info)
+                                     : family->describe(config->ctx, config, info);
 }
 
 mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info) {
@@ -108,9 +166,9 @@ mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info)
     mz_model_info result = {0};
     (void)snprintf(result.family, sizeof result.family, "%s", family->name);
     (void)snprintf(result.job, sizeof result.job, "%s", family->job);
-    mz_status status = config_name(ctx, dir, &name);
+    mz_status status = mz_zoo_config_name(ctx, dir, &name);
     if (status == MZ_OK) {
-        status = family->describe(ctx, &(mz_json_object){ctx, config, name}, &result);
+        status = describe_config(family, &(mz_json_object){ctx, config, name}, &result);
     }
     if (status == MZ_OK) {
         status = describe_weights(ctx, dir, &result);
@@ -147,7 +205,7 @@ static mz_status load_forecaster(const mz_family *family, const char *dir,
 mz_status mz_zoo_create_forecaster(mz_context *ctx, const json_t *config, const char *name,
                                    const mz_load_options *options, mz_forecaster **out) {
     const mz_family *family = NULL;
-    MZ_TRY(find_family(ctx, name, config, &family));
+    MZ_TRY(mz_zoo_find_family(ctx, name, config, &family));
     return load_forecaster(family, NULL, &(mz_json_object){ctx, config, name}, options, out);
 }
 
@@ -157,7 +215,7 @@ mz_status mz_zoo_load_forecaster(mz_context *ctx, const char *dir, const mz_load
     json_t *config = NULL;
     char *name = NULL;
     MZ_TRY(mz_zoo_identify(ctx, dir, &family, &config));
-    mz_status status = config_name(ctx, dir, &name);
+    mz_status status = mz_zoo_config_name(ctx, dir, &name);
     if (status == MZ_OK) {
         status = load_forecaster(family, dir, &(mz_json_object){ctx, config, name}, options, out);
     }

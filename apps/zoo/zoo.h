@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "apps/zoo/forecaster.h"
+#include "apps/zoo/text_config.h"
 #include "core/backend.h"
 #include "core/json.h"
 
@@ -34,7 +35,8 @@ typedef struct mz_model_info {
     int64_t n_bytes; /* of the weight files */
 } mz_model_info;
 
-/* One row of the registry. */
+/* One row of the registry: a forecaster has `describe` and `load_forecaster`, a language model
+ * `read_text` alone. */
 typedef struct mz_family {
     const char *model_type; /* value of config.json's model_type */
     const char *name;
@@ -42,16 +44,30 @@ typedef struct mz_family {
     mz_status (*describe)(mz_context *ctx, const mz_json_object *config, mz_model_info *info);
     mz_status (*load_forecaster)(mz_context *ctx, const char *dir, const mz_json_object *config,
                                  const mz_load_options *options, mz_forecaster **out);
+    mz_status (*read_text)(const mz_json_object *config, mz_text_config *out);
 } mz_family;
 
 /* All families, ending with a row whose model_type is NULL. */
 const mz_family *mz_zoo_families(void);
 
-/* Opens DIR/config.json and finds the family. *config is released with json_decref.
+/* Opens DIR/config.json, or makes one from the metadata of a GGUF file (apps/zoo/gguf_map.h), and
+ * finds the family. *config is released with json_decref.
  * Errors: MISSING (no config.json; no model_type), UNSUPPORTED (unknown model_type, naming the
- * known ones), FORMAT, IO. */
-mz_status mz_zoo_identify(mz_context *ctx, const char *dir, const mz_family **family,
+ * known ones), FORMAT, IO; those of mz_gguf_open and mz_gguf_config. */
+mz_status mz_zoo_identify(mz_context *ctx, const char *path, const mz_family **family,
                           json_t **config);
+
+/* Whether `path` is called like a GGUF file. */
+bool mz_zoo_is_gguf(const char *path);
+
+/* The name by which messages call the config of `path`, released with mz_free: that of a GGUF file
+ * is the file. Errors: NOMEM. */
+mz_status mz_zoo_config_name(mz_context *ctx, const char *path, char **out);
+
+/* The family that `config`, called `name` in messages, asks for. Errors: MISSING, UNSUPPORTED as
+ * for mz_zoo_identify. */
+mz_status mz_zoo_find_family(mz_context *ctx, const char *name, const json_t *config,
+                             const mz_family **out);
 
 /* Errors: those of mz_zoo_identify and of opening the weights. */
 mz_status mz_zoo_describe(mz_context *ctx, const char *dir, mz_model_info *info);

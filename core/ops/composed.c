@@ -65,68 +65,26 @@ mz_status mz_composed_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_
     return MZ_OK;
 }
 
-mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const mz_gated_ffn *ffn) {
+mz_status mz_composed_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const int64_t n = x->shape[0];
-    const int64_t d_ff = ffn->w_gate.weight.shape[0];
+    const int64_t d_ff = ffn->w_up.weight.shape[0];
+    const bool gated = ffn->w_gate.weight.n_dims != 0;
     const size_t mark = mz_stream_mark(s);
     mz_tensor gate;
     mz_tensor up;
     mz_tensor hidden;
-    MZ_TRY(mz_stream_take(s, n, d_ff, "ffn gate", &gate));
     MZ_TRY(mz_stream_take(s, n, d_ff, "ffn up", &up));
     MZ_TRY(mz_stream_take(s, n, d_ff, "ffn hidden", &hidden));
-    MZ_TRY(mz_op_linear(s, &gate, x, &ffn->w_gate));
-    MZ_TRY(mz_op_linear(s, &up, x, &ffn->w_up));
-    MZ_TRY(mz_op_gated_activation(s, &hidden, &gate, &up, ffn->activation));
+    if (gated) {
+        MZ_TRY(mz_stream_take(s, n, d_ff, "ffn gate", &gate));
+        MZ_TRY(mz_op_linears(s, 2, (const mz_tensor *const[]){&gate, &up}, x,
+                             (const mz_linear *const[]){&ffn->w_gate, &ffn->w_up}));
+    } else {
+        MZ_TRY(mz_op_linear(s, &up, x, &ffn->w_up));
+    }
+    MZ_TRY(mz_op_gated_activation(s, &hidden, gated ? &gate : &up, gated ? &up : NULL,
+                                  ffn->activation));
     MZ_TRY(mz_op_linear(s, y, &hidden, &ffn->w_down));
-    mz_stream_release(s, mark);
-    return MZ_OK;
-}
-
-/* The routed experts' outputs, a row per slot in sorted order. */
-static mz_status routed_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
-                                const mz_moe *moe, const mz_routing *routing) {
-    const int64_t n_slots = routing->n_tokens * routing->top_k;
-    const size_t mark = mz_stream_mark(s);
-    mz_tensor gate;
-    mz_tensor up;
-    mz_tensor hidden;
-    MZ_TRY(mz_stream_take(s, n_slots, moe->w_gate.d_out, "expert gate", &gate));
-    MZ_TRY(mz_stream_take(s, n_slots, moe->w_gate.d_out, "expert up", &up));
-    MZ_TRY(mz_stream_take(s, n_slots, moe->w_gate.d_out, "expert hidden", &hidden));
-    MZ_TRY(mz_op_grouped_linear(s, &gate, x, &moe->w_gate, routing, true));
-    MZ_TRY(mz_op_grouped_linear(s, &up, x, &moe->w_up, routing, true));
-    MZ_TRY(mz_op_gated_activation(s, &hidden, &gate, &up, moe->activation));
-    MZ_TRY(mz_op_grouped_linear(s, expert_out, &hidden, &moe->w_down, routing, false));
-    mz_stream_release(s, mark);
-    return MZ_OK;
-}
-
-mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
-                          const mz_routing *routing, mz_moe_probe *probe) {
-    const int64_t n = x->shape[0];
-    const size_t mark = mz_stream_mark(s);
-    mz_tensor expert_out;
-    mz_tensor shared_out = {0};
-    mz_tensor shared_logit = {0};
-    MZ_TRY(mz_stream_take(s, n * routing->top_k, x->shape[1], "expert outputs", &expert_out));
-    MZ_TRY(mz_op_linear(s, &routing->logits, x, &moe->router_proj));
-    MZ_TRY(mz_op_route(s, &moe->router, routing));
-    MZ_TRY(mz_op_dispatch(s, routing));
-    MZ_TRY(routed_experts(s, &expert_out, x, moe, routing));
-    if (moe->has_shared) {
-        MZ_TRY(mz_stream_take(s, n, x->shape[1], "shared expert output", &shared_out));
-        MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
-        MZ_TRY(mz_op_gated_ffn(s, &shared_out, x, &moe->shared));
-        MZ_TRY(mz_op_linear(s, &shared_logit, x, &moe->shared_gate));
-    }
-    const bool shared = moe->has_shared;
-    MZ_TRY(mz_op_combine(s, y, &expert_out, routing, shared ? &shared_out : NULL,
-                         shared ? &shared_logit : NULL));
-    if (probe != NULL) {
-        *probe = (mz_moe_probe){.shared_logit = shared_logit, .shared_out = shared_out};
-    }
     mz_stream_release(s, mark);
     return MZ_OK;
 }

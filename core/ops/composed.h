@@ -12,8 +12,7 @@ mz_status mz_composed_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_
                                      const mz_linear_bank *bank, const mz_routing *routing,
                                      bool gather);
 
-mz_status mz_composed_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                                const mz_gated_ffn *ffn);
+mz_status mz_composed_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn);
 mz_status mz_composed_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
                           const mz_routing *routing, mz_moe_probe *probe);
 

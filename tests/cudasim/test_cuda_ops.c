@@ -78,23 +78,39 @@ static void linear_row_alone(void **state) {
 static const int64_t row_sizes[][2] = {{0, 4}, {1, 1}, {1, 31}, {5, 33}, {31, 24}, {33, 200}};
 enum { N_ROW_SIZES = sizeof row_sizes / sizeof row_sizes[0] };
 
-static void rms_norm(void **state) {
+/* A norm of each kind, of whole rows and of groups, with weights of either width. */
+static void check_norm(int64_t n, int64_t width, mz_norm_kind kind, int64_t group) {
+    mz_fixture f;
+    mz_fixture_open(&f);
+    const int64_t n_weights = group > 0 && n % 2 == 0 ? group : width;
+    const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
+    const mz_mirror_matrix w = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 2, 1.0f);
+    const mz_mirror_matrix b = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 3, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 5);
+    mz_norm host = {.kind = kind, .eps = 1e-6f, .offset = kind == MZ_NORM_RMS ? 0.5f : 0};
+    host.group = group;
+    host.weight = mz_tensor_1d(MZ_DTYPE_F32, n_weights, w.memory.host);
+    mz_norm device = host;
+    device.weight.data = w.memory.device;
+    if (kind == MZ_NORM_LAYER) {
+        host.bias = mz_tensor_1d(MZ_DTYPE_F32, width, b.memory.host);
+        device.bias = mz_tensor_1d(MZ_DTYPE_F32, width, b.memory.device);
+    }
+    mz_assert_ok(&f.ctx, mz_op_norm(&f.reference, &y.host, &x.host, &host));
+    mz_assert_ok(&f.ctx, mz_op_norm(&f.device, &y.device, &x.device, &device));
+    mz_mirror_compare(&f, "norm", &y, BOUND_ROWS);
+    mz_fixture_close(&f);
+}
+
+static void norm(void **state) {
     (void)state;
     for (int i = 0; i < N_ROW_SIZES; i++) {
         const int64_t n = row_sizes[i][0];
         const int64_t width = row_sizes[i][1];
-        mz_fixture f;
-        mz_fixture_open(&f);
-        const mz_mirror_matrix x =
-            mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width + 1, 1, 30.0f);
-        const mz_mirror_matrix w = mz_mirror_random(&f, MZ_DTYPE_F32, 1, width, width, 2, 1.0f);
-        const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 5);
-        const mz_tensor host = mz_tensor_1d(MZ_DTYPE_F32, width, w.memory.host);
-        const mz_tensor device = mz_tensor_1d(MZ_DTYPE_F32, width, w.memory.device);
-        mz_assert_ok(&f.ctx, mz_op_rms_norm(&f.reference, &y.host, &x.host, &host, 1e-6f));
-        mz_assert_ok(&f.ctx, mz_op_rms_norm(&f.device, &y.device, &x.device, &device, 1e-6f));
-        mz_mirror_compare(&f, "rms_norm", &y, BOUND_ROWS);
-        mz_fixture_close(&f);
+        check_norm(n, width, MZ_NORM_RMS, 0);
+        check_norm(n, width > 1 ? width : 2, MZ_NORM_LAYER, 0);
+        check_norm(n, 4 * width, MZ_NORM_RMS, width);
+        check_norm(n + 1, 3 * (width + 1), MZ_NORM_LAYER, width + 1);
     }
 }
 
@@ -143,6 +159,16 @@ static void gated_activation_and_add(void **state) {
         mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, 1));
         mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, 1));
         mz_mirror_compare(&f, "gated_activation", &gated, BOUND_ROWS);
+        for (int kind = MZ_ACTIVATION_SILU; kind <= MZ_ACTIVATION_TANH; kind++) {
+            const bool alone = kind % 2 == 0;
+            mz_assert_ok(&f.ctx,
+                         mz_op_gated_activation(&f.reference, &gated.host, &b.host,
+                                                alone ? NULL : &a.host, (mz_activation)kind));
+            mz_assert_ok(&f.ctx,
+                         mz_op_gated_activation(&f.device, &gated.device, &b.device,
+                                                alone ? NULL : &a.device, (mz_activation)kind));
+            mz_mirror_compare(&f, "an activation", &gated, BOUND_ROWS);
+        }
         mz_mirror_compare(&f, "add", &sum, 0);
         mz_assert_ok(&f.ctx, mz_op_add(&f.reference, &sum.host, &a.host, &b.host, -0.37f));
         mz_assert_ok(&f.ctx, mz_op_add(&f.device, &sum.device, &a.device, &b.device, -0.37f));
@@ -154,6 +180,7 @@ static void gated_activation_and_add(void **state) {
 static void gather_rows(void **state) {
     (void)state;
     enum { N_SOURCE = 7 };
+    static const mz_dtype types[] = {MZ_DTYPE_F16, MZ_DTYPE_F32, MZ_DTYPE_BF16};
     for (int i = 0; i < N_ROW_SIZES; i++) {
         const int64_t n = row_sizes[i][0];
         const int64_t width = row_sizes[i][1];
@@ -164,20 +191,20 @@ static void gather_rows(void **state) {
         mz_fixture f;
         mz_fixture_open(&f);
         const mz_mirror_matrix x =
-            mz_mirror_random(&f, MZ_DTYPE_F32, N_SOURCE, width, width + 1, 1, 1.0f);
+            mz_mirror_random(&f, types[i % 3], N_SOURCE, width, width + 1, 1, 1.0f);
         const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 3);
         const mz_mirror index = mz_mirror_put(&f, rows, (size_t)n * sizeof rows[0]);
-        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.reference, &y.host, &x.host, index.host));
-        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.device, &y.device, &x.device, index.device));
+        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.reference, &y.host, &x.host, index.host, 1));
+        mz_assert_ok(&f.ctx, mz_op_gather_rows(&f.device, &y.device, &x.device, index.device, 1));
         mz_mirror_compare(&f, "gather_rows", &y, 0);
         mz_fixture_close(&f);
     }
 }
 
-/* In place, as the decoder uses it. */
-static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim) {
+/* In place, and to another tensor. */
+static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim, mz_rope_table like) {
     enum { N_POSITIONS = 40 };
-    const int64_t width = n_heads * 2 * half_dim;
+    const int64_t width = n_heads * (like.head_dim > 0 ? like.head_dim : 2 * half_dim);
     int32_t positions[64] = {0};
     for (int r = 0; r < n; r++) {
         positions[r] = (r * 7 + 3) % N_POSITIONS;
@@ -185,27 +212,42 @@ static void check_rope(int64_t n, int64_t n_heads, int64_t half_dim) {
     mz_fixture f;
     mz_fixture_open(&f);
     const mz_mirror_matrix x = mz_mirror_random(&f, MZ_DTYPE_F32, n, width, width, 1, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, n, width, width + 2);
     const mz_mirror_matrix c =
         mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 2, 1.0f);
     const mz_mirror_matrix sn =
         mz_mirror_random(&f, MZ_DTYPE_F32, N_POSITIONS, half_dim, half_dim, 3, 1.0f);
     const mz_mirror position = mz_mirror_put(&f, positions, (size_t)n * sizeof positions[0]);
-    const mz_rope_table host = {N_POSITIONS, half_dim, c.memory.host, sn.memory.host};
-    const mz_rope_table device = {N_POSITIONS, half_dim, c.memory.device, sn.memory.device};
-    const mz_rows host_rows = {n, NULL, position.host};
-    const mz_rows device_rows = {n, NULL, position.device};
+    mz_rope_table host = like;
+    host.n_positions = N_POSITIONS;
+    host.half_dim = half_dim;
+    host.cos = c.memory.host;
+    host.sin = sn.memory.host;
+    mz_rope_table device = host;
+    device.cos = c.memory.device;
+    device.sin = sn.memory.device;
+    const mz_rows host_rows = {.n_rows = n, .position = position.host};
+    const mz_rows device_rows = {.n_rows = n, .position = position.device};
     mz_assert_ok(&f.ctx, mz_op_rope(&f.reference, &x.host, &x.host, &host, &host_rows));
     mz_assert_ok(&f.ctx, mz_op_rope(&f.device, &x.device, &x.device, &device, &device_rows));
     mz_mirror_compare(&f, "rope", &x, BOUND_ROWS);
+    mz_assert_ok(&f.ctx, mz_op_rope(&f.reference, &y.host, &x.host, &host, &host_rows));
+    mz_assert_ok(&f.ctx, mz_op_rope(&f.device, &y.device, &x.device, &device, &device_rows));
+    mz_mirror_compare(&f, "rope to another tensor", &y, BOUND_ROWS);
     mz_fixture_close(&f);
 }
 
 static void rope(void **state) {
     (void)state;
-    check_rope(0, 1, 1);
-    check_rope(1, 1, 1);
-    check_rope(31, 4, 3);
-    check_rope(33, 3, 33);
+    const mz_rope_table whole = {0};
+    const mz_rope_table part = {.head_dim = 24, .first = 5};
+    const mz_rope_table pairs = {.head_dim = 20, .first = 12, .interleaved = true};
+    check_rope(0, 1, 1, whole);
+    check_rope(1, 1, 1, whole);
+    check_rope(31, 4, 3, whole);
+    check_rope(33, 3, 33, whole);
+    check_rope(31, 4, 3, part);
+    check_rope(31, 40, 4, pairs);
 }
 
 /* ---- attention ---- */
@@ -217,7 +259,8 @@ static const int32_t page_table[N_SEQUENCES * TABLE_STRIDE] = {7,  2,  5, -1, 0,
                                                                -1, -1, 8, 3,  -1, -1};
 
 typedef struct attention_case {
-    int64_t n_heads, n_kv_heads, head_dim;
+    int64_t n_heads, n_kv_heads, head_dim, head_dim_v;
+    int64_t window;
 } attention_case;
 
 /* Rows first..last of a call: `n_new` positions of each sequence from `begin` on. */
@@ -230,7 +273,7 @@ static mz_rows rows_of(int32_t *sequence, int32_t *position, const int32_t *begi
             position[n++] = begin[s] + i;
         }
     }
-    return (mz_rows){n, sequence, position};
+    return (mz_rows){.n_rows = n, .sequence = sequence, .position = position};
 }
 
 /* Writes keys and values of a ragged chunk and attends from its rows. */
@@ -242,43 +285,49 @@ static void attend_chunk(mz_fixture *f, const attention_case *c, const mz_kv_lay
     const mz_rows rows = rows_of(sequence, position, begin, n_new);
     const mz_mirror s = mz_mirror_put(f, sequence, (size_t)rows.n_rows * sizeof sequence[0]);
     const mz_mirror p = mz_mirror_put(f, position, (size_t)rows.n_rows * sizeof position[0]);
-    const mz_rows on_device = {rows.n_rows, s.device, p.device};
-    const int64_t kv_width = c->n_kv_heads * c->head_dim;
+    const mz_rows on_device = {.n_rows = rows.n_rows, .sequence = s.device, .position = p.device};
+    const int64_t k_width = c->n_kv_heads * c->head_dim;
+    const int64_t v_width = c->n_kv_heads * c->head_dim_v;
     const int64_t width = c->n_heads * c->head_dim;
     const mz_mirror_matrix k =
-        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 1, seed, 1.0f);
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, k_width, k_width + 1, seed, 1.0f);
     const mz_mirror_matrix v =
-        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, kv_width, kv_width + 2, seed + 1, 1.0f);
+        mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, v_width, v_width + 2, seed + 1, 1.0f);
     const mz_mirror_matrix q =
         mz_mirror_random(f, MZ_DTYPE_F32, rows.n_rows, width, width + 3, seed + 2, 4.0f);
-    const mz_mirror_matrix y = mz_mirror_blank(f, rows.n_rows, width, width + 1);
-    const float scale = 1.0f / sqrtf((float)c->head_dim);
+    const mz_mirror_matrix y =
+        mz_mirror_blank(f, rows.n_rows, c->n_heads * c->head_dim_v, c->n_heads * c->head_dim_v + 1);
+    const mz_attention_rule rule = {.scale = 1.0f / sqrtf((float)c->head_dim), .window = c->window};
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->reference, host, &k.host, &v.host, &rows));
     mz_assert_ok(&f->ctx, mz_op_kv_write(&f->device, device, &k.device, &v.device, &on_device));
-    mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, scale));
+    mz_assert_ok(&f->ctx, mz_op_attention(&f->reference, &y.host, &q.host, host, &rows, &rule));
     mz_assert_ok(&f->ctx,
-                 mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, scale));
+                 mz_op_attention(&f->device, &y.device, &q.device, device, &on_device, &rule));
     mz_mirror_compare(f, "attention", &y, BOUND_PRODUCT);
 }
 
 static void check_attention(const attention_case *c, const int32_t *lengths) {
     mz_fixture f;
     mz_fixture_open(&f);
-    const int64_t page_stride = c->n_kv_heads * c->head_dim * MZ_KV_PAGE;
-    const mz_mirror k = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
-    const mz_mirror v = mz_mirror_put(&f, NULL, (size_t)(N_PAGES * page_stride) * sizeof(float));
+    mz_kv_layer host = {.n_kv_heads = c->n_kv_heads,
+                        .head_dim = c->head_dim,
+                        .head_dim_v = c->head_dim_v,
+                        .table_stride = TABLE_STRIDE};
+    mz_kv_layout layout = {0};
+    mz_assert_ok(&f.ctx, mz_kv_layout_of(&f.ctx.error, &host, &layout));
+    const mz_mirror pages = mz_mirror_put(&f, NULL, N_PAGES * layout.page_bytes);
     const mz_mirror table = mz_mirror_put(&f, page_table, sizeof page_table);
-    const mz_kv_layer host = {k.host,      v.host,     page_stride, c->n_kv_heads,
-                              c->head_dim, table.host, TABLE_STRIDE};
-    const mz_kv_layer device = {k.device,    v.device,     page_stride, c->n_kv_heads,
-                                c->head_dim, table.device, TABLE_STRIDE};
+    mz_kv_layer device = host;
+    host.data = pages.host;
+    host.page_table = table.host;
+    device.data = pages.device;
+    device.page_table = table.device;
     static const int32_t zero[N_SEQUENCES] = {0, 0, 0};
     static const int32_t more[N_SEQUENCES] = {1, 2, 0};
     attend_chunk(&f, c, &host, &device, zero, zero, 1);
     attend_chunk(&f, c, &host, &device, zero, lengths, 10);
     attend_chunk(&f, c, &host, &device, lengths, more, 20);
-    mz_mirror_compare_bytes(&f, "keys", &k);
-    mz_mirror_compare_bytes(&f, "values", &v);
+    mz_mirror_compare_bytes(&f, "keys and values", &pages);
     mz_fixture_close(&f);
 }
 
@@ -287,11 +336,15 @@ static void attention(void **state) {
     static const int32_t ragged[N_SEQUENCES] = {33, 1, 31};
     static const int32_t pages[N_SEQUENCES] = {100, 2, 20};
     static const attention_case cases[] = {
-        {4, 4, 6}, {6, 2, 10}, {2, 1, 33}, {1, 1, 100}, {1, 1, 200}};
+        {4, 4, 6, 6, 0},     {6, 2, 10, 10, 0}, {2, 1, 33, 33, 0}, {1, 1, 100, 100, 0},
+        {1, 1, 200, 200, 0}, {4, 2, 24, 16, 9}, {2, 1, 14, 70, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_attention(&cases[i], ragged);
     }
     check_attention(&cases[3], pages);
+    for (int64_t window = 16; window <= 80; window += 16) {
+        check_attention(&(attention_case){2, 1, 20, 33, window}, pages);
+    }
 }
 
 static void attention_refuses_wide_heads(void **state) {
@@ -302,10 +355,28 @@ static void attention_refuses_wide_heads(void **state) {
     const mz_mirror_matrix y = mz_mirror_blank(&f, 1, 257, 257);
     const mz_kv_layer cache = {.n_kv_heads = 1, .head_dim = 257};
     const mz_rows rows = {.n_rows = 1};
-    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows, 1.0f),
+    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows,
+                                     &(mz_attention_rule){.scale = 1.0f}),
                      MZ_ERR_UNSUPPORTED);
     assert_string_equal(f.ctx.error.message,
                         "attention: heads of width 257, at most 256 are supported");
+    mz_fixture_close(&f);
+}
+
+static void attention_refuses_narrow_caches(void **state) {
+    (void)state;
+    mz_fixture f;
+    mz_fixture_open(&f);
+    const mz_mirror_matrix q = mz_mirror_random(&f, MZ_DTYPE_F32, 1, 8, 8, 1, 1.0f);
+    const mz_mirror_matrix y = mz_mirror_blank(&f, 1, 8, 8);
+    const mz_kv_layer cache = {.dtype = MZ_DTYPE_F16, .n_kv_heads = 1, .head_dim = 8};
+    const mz_rows rows = {.n_rows = 1};
+    assert_int_equal(mz_op_attention(&f.device, &y.device, &q.device, &cache, &rows,
+                                     &(mz_attention_rule){.scale = 1.0f}),
+                     MZ_ERR_UNSUPPORTED);
+    assert_string_equal(f.ctx.error.message, "cuda: a KV cache of f16, expected f32");
+    assert_int_equal(mz_op_kv_write(&f.device, &cache, &q.device, &q.device, &rows),
+                     MZ_ERR_UNSUPPORTED);
     mz_fixture_close(&f);
 }
 
@@ -328,12 +399,24 @@ static mirror_routing routing_blank(mz_fixture *f, const mz_mirror_matrix *logit
     r.offsets = mz_mirror_put(f, NULL, ((size_t)n_experts + 1) * sizeof(int32_t));
     r.row_index = mz_mirror_put(f, NULL, slot_bytes);
     r.slot_row = mz_mirror_put(f, NULL, slot_bytes);
-    r.host = (mz_routing){n_tokens,       n_experts,        top_k,
-                          logits->host,   r.ids.host,       r.weights.host,
-                          r.offsets.host, r.row_index.host, r.slot_row.host};
-    r.device = (mz_routing){n_tokens,         n_experts,          top_k,
-                            logits->device,   r.ids.device,       r.weights.device,
-                            r.offsets.device, r.row_index.device, r.slot_row.device};
+    r.host = (mz_routing){.n_tokens = n_tokens,
+                          .n_experts = n_experts,
+                          .top_k = top_k,
+                          .logits = logits->host,
+                          .expert_ids = r.ids.host,
+                          .gate_weights = r.weights.host,
+                          .expert_offsets = r.offsets.host,
+                          .row_index = r.row_index.host,
+                          .slot_row = r.slot_row.host};
+    r.device = (mz_routing){.n_tokens = n_tokens,
+                            .n_experts = n_experts,
+                            .top_k = top_k,
+                            .logits = logits->device,
+                            .expert_ids = r.ids.device,
+                            .gate_weights = r.weights.device,
+                            .expert_offsets = r.offsets.device,
+                            .row_index = r.row_index.device,
+                            .slot_row = r.slot_row.device};
     return r;
 }
 
@@ -346,7 +429,7 @@ static void compare_weights(mz_fixture *f, const mirror_routing *r) {
 }
 
 static void route_and_dispatch(mz_fixture *f, const mirror_routing *r) {
-    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, r->host.n_experts, r->host.top_k};
+    const mz_router router = {.n_experts = r->host.n_experts, .top_k = r->host.top_k};
     mz_assert_ok(&f->ctx, mz_op_route(&f->reference, &router, &r->host));
     mz_assert_ok(&f->ctx, mz_op_route(&f->device, &router, &r->device));
     mz_assert_ok(&f->ctx, mz_op_dispatch(&f->reference, &r->host));
@@ -506,7 +589,7 @@ static void moe_layer(void **state) {
     enum { N = 37, D = 24, D_FF = 27, D_SHARED = 54, N_EXPERTS = 5, TOP_K = 2 };
     mz_fixture f;
     mz_fixture_open(&f);
-    mz_moe host = {.router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K}, .has_shared = true};
+    mz_moe host = {.router = {.n_experts = N_EXPERTS, .top_k = TOP_K}, .has_shared = true};
     mz_moe device = host;
     const mz_mirror_matrix router = mz_mirror_random(&f, MZ_DTYPE_F32, N_EXPERTS, D, D, 1, 1.0f);
     const mz_mirror_matrix shared_gate = mz_mirror_random(&f, MZ_DTYPE_F32, 1, D, D, 2, 1.0f);
@@ -518,12 +601,12 @@ static void moe_layer(void **state) {
     device.router_proj.weight = router.device;
     host.shared_gate.weight = shared_gate.host;
     device.shared_gate.weight = shared_gate.device;
-    host.shared = (mz_gated_ffn){
+    host.shared = (mz_ffn){
         {.weight = gate.host}, {.weight = up.host}, {.weight = down.host}, MZ_ACTIVATION_SILU};
-    device.shared = (mz_gated_ffn){{.weight = gate.device},
-                                   {.weight = up.device},
-                                   {.weight = down.device},
-                                   MZ_ACTIVATION_SILU};
+    device.shared = (mz_ffn){{.weight = gate.device},
+                             {.weight = up.device},
+                             {.weight = down.device},
+                             MZ_ACTIVATION_SILU};
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 10, &host.w_gate, &device.w_gate);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D_FF, D, 20, &host.w_up, &device.w_up);
     bank_of(&f, MZ_DTYPE_BF16, N_EXPERTS, D, D_FF, 30, &host.w_down, &device.w_down);
@@ -585,13 +668,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(linear),
         cmocka_unit_test(linear_row_alone),
-        cmocka_unit_test(rms_norm),
+        cmocka_unit_test(norm),
         cmocka_unit_test(softmax),
         cmocka_unit_test(gated_activation_and_add),
         cmocka_unit_test(gather_rows),
         cmocka_unit_test(rope),
         cmocka_unit_test(attention),
         cmocka_unit_test(attention_refuses_wide_heads),
+        cmocka_unit_test(attention_refuses_narrow_caches),
         cmocka_unit_test(routing),
         cmocka_unit_test(routing_ties_and_nan),
         cmocka_unit_test(grouped_linear),

@@ -25,6 +25,7 @@ static const struct {
     mz_golden_family check;
 } families[] = {
     {"time-moe", mz_golden_time_moe},
+    {"llm", mz_golden_llm},
 };
 
 void mz_golden_fail(mz_golden *g, const char *name, const char *why) {

@@ -36,6 +36,7 @@ bool mz_golden_find(mz_golden *g, const char *name, mz_tensor *out);
 /* One family's checker: runs every sub-case. A status other than MZ_OK means that it could not run.
  */
 typedef mz_status (*mz_golden_family)(mz_golden *g);
+mz_status mz_golden_llm(mz_golden *g);
 mz_status mz_golden_time_moe(mz_golden *g);
 mz_status mz_golden_time_moe_train(mz_golden *g); /* its cases that have "steps" */
 

@@ -95,7 +95,7 @@ static void check_counts(const golden *g, int layer, const mz_routing *routing) 
 
 /* Every row counts, masked or not. */
 static double balance_loss(golden *g) {
-    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K};
+    const mz_router router = {.n_experts = N_EXPERTS, .top_k = TOP_K};
     mz_routing routings[N_LAYERS];
     const size_t mark = mz_stream_mark(&g->stream);
     double loss = 0;

@@ -121,9 +121,9 @@ static void call(mz_stream *s, const backward_case *c, const operands *o) {
     const size_t before = s->arena.used;
     s->arena.peak = before;
     if (is_grouped(c)) {
-        mz_assert_ok(s->ctx, ops->grouped_linear_backward(
-                                 s, (c->want & WANT_WEIGHT) != 0 ? o->d_bank : NULL, d_x, &o->d_y,
-                                 &o->x, &o->bank, &o->routing, c->gather));
+        const mz_bank_gradient d_bank = {.weight = (c->want & WANT_WEIGHT) != 0 ? o->d_bank : NULL};
+        mz_assert_ok(s->ctx, ops->grouped_linear_backward(s, &d_bank, d_x, &o->d_y, &o->x, &o->bank,
+                                                          &o->routing, c->gather));
     } else {
         mz_linear_gradient d_w = o->d_w;
         d_w.weight = (c->want & WANT_WEIGHT) != 0 ? d_w.weight : absent;

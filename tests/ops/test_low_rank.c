@@ -308,12 +308,12 @@ static void take_mixture(mz_stream *s, adapted which, mixture *m) {
     *m = (mixture){0};
     mz_moe *moe = &m->moe;
     moe->router_proj = small(s, EXPERTS, WIDTH, 1);
-    moe->router = (mz_router){MZ_ROUTER_SOFTMAX_TOPK, EXPERTS, 2};
+    moe->router = (mz_router){.n_experts = EXPERTS, .top_k = 2};
     moe->w_gate = take_bank(s, MZ_DTYPE_F32, m->data[0], EXPERTS, FF, WIDTH, 10);
     moe->w_up = take_bank(s, MZ_DTYPE_F32, m->data[1], EXPERTS, FF, WIDTH, 20);
     moe->w_down = take_bank(s, MZ_DTYPE_F32, m->data[2], EXPERTS, WIDTH, FF, 30);
     moe->has_shared = true;
-    moe->shared = (mz_gated_ffn){.w_gate = small(s, FF, WIDTH, 40),
+    moe->shared = (mz_ffn){.w_gate = small(s, FF, WIDTH, 40),
                                  .w_up = small(s, FF, WIDTH, 41),
                                  .w_down = small(s, WIDTH, FF, 42)};
     moe->shared_gate = small(s, 1, WIDTH, 43);
@@ -360,7 +360,7 @@ static void run_ffn(mz_stream *s, const void *arg, float *out) {
     take_mixture(s, *(const adapted *)arg, &m);
     const mz_tensor x = take(s, MZ_DTYPE_F32, TOKENS, WIDTH, 7);
     mz_assert_ok(s->ctx, mz_stream_take(s, TOKENS, WIDTH, "test", &y));
-    mz_assert_ok(s->ctx, mz_op_gated_ffn(s, &y, &x, &m.moe.shared));
+    mz_assert_ok(s->ctx, mz_op_ffn(s, &y, &x, &m.moe.shared));
     memcpy(out, y.data, TOKENS * WIDTH * sizeof *out);
 }
 
@@ -383,7 +383,7 @@ static void test_fused_ops(void **state) {
         if (which >= SHARED_FFN_GATE) {
             run_ffn(s, &which, out);
             assert_true(mz_distance_f32(out, plain_ffn, TOKENS * WIDTH).relative_l2 > 1e-3);
-            mz_check_op(streams, "gated_ffn with a delta", run_ffn, &which, TOKENS * WIDTH, 1e-5);
+            mz_check_op(streams, "ffn with a delta", run_ffn, &which, TOKENS * WIDTH, 1e-5);
         }
     }
     mz_arena_release(&s->arena, mark);

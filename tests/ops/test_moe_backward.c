@@ -60,7 +60,7 @@ static float logit_of(logit_kind kind, float x, int64_t i) {
 
 static moe_call make_call(mz_stream *s, const moe_case *c) {
     const int64_t n = c->n_tokens;
-    moe_call k = {.router = {MZ_ROUTER_SOFTMAX_TOPK, c->n_experts, c->top_k}};
+    moe_call k = {.router = {.n_experts = c->n_experts, .top_k = c->top_k}};
     mz_assert_ok(s->ctx, mz_routing_take(s, n, &k.router, &k.routing));
     k.routing.logits = strided(s, n, c->n_experts, 21, 3.0f);
     for (int64_t t = 0; t < n; t++) {

@@ -1,4 +1,4 @@
-/* gated_ffn, grouped_linear and moe of the CPU backend, on each instruction set, against the
+/* ffn, grouped_linear and moe of the CPU backend, on each instruction set, against the
  * reference, which composes them from primitives; and the invariants of a mixture. */
 #include "tests/testing.h"
 
@@ -57,8 +57,8 @@ static mz_linear_bank take_bank(mz_stream *s, const moe_case *c, int64_t d_out, 
                             .data = data};
 }
 
-static mz_gated_ffn take_ffn(mz_stream *s, const moe_case *c, int64_t d_ff, uint64_t seed) {
-    return (mz_gated_ffn){.w_gate = take_linear(s, c, d_ff, c->d_model, seed),
+static mz_ffn take_ffn(mz_stream *s, const moe_case *c, int64_t d_ff, uint64_t seed) {
+    return (mz_ffn){.w_gate = take_linear(s, c, d_ff, c->d_model, seed),
                           .w_up = take_linear(s, c, d_ff, c->d_model, seed + 1000),
                           .w_down = take_linear(s, c, c->d_model, d_ff, seed + 2000)};
 }
@@ -66,7 +66,7 @@ static mz_gated_ffn take_ffn(mz_stream *s, const moe_case *c, int64_t d_ff, uint
 static mz_moe take_moe(mz_stream *s, const moe_case *c) {
     mz_moe moe = {
         .router_proj = {.weight = take_matrix(s, MZ_DTYPE_F32, c->n_experts, c->d_model, 5, 0.4f)},
-        .router = {MZ_ROUTER_SOFTMAX_TOPK, c->n_experts, c->top_k},
+        .router = {.n_experts = c->n_experts, .top_k = c->top_k},
         .w_gate = take_bank(s, c, c->d_ff, c->d_model, 10000),
         .w_up = take_bank(s, c, c->d_ff, c->d_model, 20000),
         .w_down = take_bank(s, c, c->d_model, c->d_ff, 30000),
@@ -109,14 +109,14 @@ static void run_moe(mz_stream *s, const void *arg, float *out) {
 
 static void run_ffn(mz_stream *s, const void *arg, float *out) {
     const moe_case *c = arg;
-    const mz_gated_ffn ffn = take_ffn(s, c, c->d_ff, 10000);
+    const mz_ffn ffn = take_ffn(s, c, c->d_ff, 10000);
     const mz_tensor x = take_inputs(s, c);
     mz_tensor y;
     mz_assert_ok(s->ctx, mz_stream_take(s, x.shape[0], c->d_model, "test", &y));
     if (c->is_composed) {
-        mz_assert_ok(s->ctx, mz_composed_gated_ffn(s, &y, &x, &ffn));
+        mz_assert_ok(s->ctx, mz_composed_ffn(s, &y, &x, &ffn));
     } else {
-        mz_assert_ok(s->ctx, mz_op_gated_ffn(s, &y, &x, &ffn));
+        mz_assert_ok(s->ctx, mz_op_ffn(s, &y, &x, &ffn));
     }
     memcpy(out, y.data, (size_t)(x.shape[0] * c->d_model) * sizeof *out);
 }
@@ -130,7 +130,7 @@ static double bound_of(const moe_case *c) {
 static void check(mz_op_streams *streams, mz_op_run run, const moe_case *c) {
     char what[128];
     (void)snprintf(what, sizeof what, "%s: %d tokens, %d x %d (shared %d), top %d of %d, %s, %s",
-                   run == run_ffn ? "gated_ffn" : "moe", (int)c->n_tokens, (int)c->d_model,
+                   run == run_ffn ? "ffn" : "moe", (int)c->n_tokens, (int)c->d_model,
                    (int)c->d_ff, (int)c->d_ff_shared, (int)c->top_k, (int)c->n_experts,
                    mz_dtype_get(c->dtype)->name,
                    c->precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
@@ -242,12 +242,12 @@ static void test_fused_composed_and_alone(void **state) {
 /* The expert with the seeds of take_moe's first one, on all tokens. */
 static void run_first_expert(mz_stream *s, const void *arg, float *out) {
     const moe_case *c = arg;
-    const mz_gated_ffn ffn = {.w_gate = take_linear(s, c, c->d_ff, c->d_model, 10000),
+    const mz_ffn ffn = {.w_gate = take_linear(s, c, c->d_ff, c->d_model, 10000),
                               .w_up = take_linear(s, c, c->d_ff, c->d_model, 20000),
                               .w_down = take_linear(s, c, c->d_model, c->d_ff, 30000)};
     const mz_tensor x = take_inputs(s, c);
     const mz_tensor y = mz_tensor_2d(MZ_DTYPE_F32, c->n_tokens, c->d_model, out);
-    mz_assert_ok(s->ctx, mz_op_gated_ffn(s, &y, &x, &ffn));
+    mz_assert_ok(s->ctx, mz_op_ffn(s, &y, &x, &ffn));
 }
 
 /* With a router that is sure of one expert, the mixture is that expert; and the mixture of all
@@ -294,12 +294,12 @@ static void test_dense_mixture(void **state) {
         const mz_moe moe = take_moe(s, &c);
         memset(dense, 0, sizeof dense);
         for (int32_t e = 0; e < E; e++) {
-            const mz_gated_ffn ffn = {
+            const mz_ffn ffn = {
                 .w_gate.weight = mz_tensor_2d(MZ_DTYPE_F32, F, D, (void *)moe.w_gate.data[e]),
                 .w_up.weight = mz_tensor_2d(MZ_DTYPE_F32, F, D, (void *)moe.w_up.data[e]),
                 .w_down.weight = mz_tensor_2d(MZ_DTYPE_F32, D, F, (void *)moe.w_down.data[e])};
             const mz_tensor y = mz_tensor_2d(MZ_DTYPE_F32, N, D, one);
-            mz_assert_ok(s->ctx, mz_op_gated_ffn(s, &y, &x, &ffn));
+            mz_assert_ok(s->ctx, mz_op_ffn(s, &y, &x, &ffn));
             for (int t = 0; t < N; t++) {
                 double logits[E];
                 double sum = 0;
@@ -327,12 +327,12 @@ static void test_mixed_precisions(void **state) {
     mz_stream *s = &streams->cpu[0];
     const moe_case c = {.n_tokens = 3, .d_model = 8, .d_ff = 8, .dtype = MZ_DTYPE_F32};
     const size_t mark = mz_arena_mark(&s->arena);
-    mz_gated_ffn ffn = take_ffn(s, &c, c.d_ff, 1);
+    mz_ffn ffn = take_ffn(s, &c, c.d_ff, 1);
     const mz_tensor x = take_inputs(s, &c);
     mz_tensor y;
     mz_assert_ok(s->ctx, mz_stream_take(s, c.n_tokens, c.d_model, "test", &y));
     ffn.w_down.precision = MZ_PRECISION_BF16;
-    assert_int_equal(mz_op_gated_ffn(s, &y, &x, &ffn), MZ_ERR_UNSUPPORTED);
+    assert_int_equal(mz_op_ffn(s, &y, &x, &ffn), MZ_ERR_UNSUPPORTED);
     mz_arena_release(&s->arena, mark);
 }
 

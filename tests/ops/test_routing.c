@@ -123,7 +123,7 @@ static void route_row(mz_op_streams *streams, const float *logits, int32_t n_exp
         assert_true(n_experts <= 16 && top_k <= 16);
         memcpy(copy, logits, (size_t)n_experts * sizeof *copy);
         mz_stream *s = &streams->cpu[i];
-        const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, n_experts, top_k};
+        const mz_router router = {.n_experts = n_experts, .top_k = top_k};
         const mz_routing r = {.n_tokens = 1,
                               .n_experts = n_experts,
                               .top_k = top_k,
@@ -257,7 +257,7 @@ static void test_token_alone(void **state) {
     for (int i = 0; i < streams->n_cpu; i += MZ_TEST_THREADS) {
         mz_stream *s = &streams->cpu[i];
         const size_t mark = mz_arena_mark(&s->arena);
-        const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, 40, 3};
+        const mz_router router = {.n_experts = 40, .top_k = 3};
         mz_routing all;
         mz_routing one;
         mz_assert_ok(s->ctx, mz_routing_take(s, 33, &router, &all));

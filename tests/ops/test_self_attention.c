@@ -15,6 +15,9 @@ typedef struct attention_case {
     int lengths[MAX_SEQUENCES];
     float magnitude;       /* of q, k and v */
     bool no_q, no_k, no_v; /* gradients that are not wanted */
+    int64_t head_dim_v;    /* 0: head_dim */
+    int64_t window;
+    bool bidirectional;
 } attention_case;
 
 /* q, k and v are columns of one tensor, as a fused projection gives them; so are their gradients.
@@ -24,15 +27,23 @@ typedef struct attention_data {
     mz_tensor fused, d_fused, y, d_y, log_sums;
     mz_rows rows;
     int32_t sequence[MAX_ROWS], position[MAX_ROWS];
-    float scale;
+    mz_attention_rule rule;
 } attention_data;
 
 static int64_t q_width(const attention_case *c) {
     return c->n_heads * c->head_dim;
 }
 
+static int64_t d_v_of(const attention_case *c) {
+    return c->head_dim_v != 0 ? c->head_dim_v : c->head_dim;
+}
+
+static int64_t y_width(const attention_case *c) {
+    return c->n_heads * d_v_of(c);
+}
+
 static int64_t fused_width(const attention_case *c) {
-    return q_width(c) + 2 * c->n_kv_heads * c->head_dim;
+    return q_width(c) + c->n_kv_heads * (c->head_dim + d_v_of(c));
 }
 
 static int64_t n_rows(const attention_case *c) {
@@ -53,19 +64,26 @@ static mz_tensor take_filled(mz_stream *s, int64_t rows, int64_t cols, uint64_t 
 }
 
 static mz_qkv split(const attention_case *c, const mz_tensor *fused) {
-    const int64_t kv_width = c->n_kv_heads * c->head_dim;
-    return (mz_qkv){.q = mz_tensor_cols(fused, 0, q_width(c)),
-                    .k = mz_tensor_cols(fused, q_width(c), kv_width),
-                    .v = mz_tensor_cols(fused, q_width(c) + kv_width, kv_width),
-                    .head_dim = c->head_dim};
+    const int64_t k_width = c->n_kv_heads * c->head_dim;
+    return (mz_qkv){
+        .q = mz_tensor_cols(fused, 0, q_width(c)),
+        .k = mz_tensor_cols(fused, q_width(c), k_width),
+        .v = mz_tensor_cols(fused, q_width(c) + k_width, c->n_kv_heads * d_v_of(c)),
+        .head_dim = c->head_dim,
+        .head_dim_v = c->head_dim_v,
+    };
 }
 
 /* Gradients hold values already. */
 static void make_data(mz_stream *s, const attention_case *c, attention_data *a) {
     const int64_t n = n_rows(c);
     assert_true(n <= MAX_ROWS);
-    *a = (attention_data){.rows = {n, a->sequence, a->position},
-                          .scale = 1.0f / sqrtf((float)c->head_dim)};
+    *a = (attention_data){
+        .rows = {.n_rows = n, .sequence = a->sequence, .position = a->position},
+        .rule = {.scale = 1.0f / sqrtf((float)c->head_dim),
+                 .window = c->window,
+                 .bidirectional = c->bidirectional},
+    };
     int64_t row = 0;
     for (int i = 0; i < c->n_sequences; i++) {
         for (int p = 0; p < c->lengths[i]; p++) {
@@ -75,8 +93,8 @@ static void make_data(mz_stream *s, const attention_case *c, attention_data *a) 
     }
     a->fused = take_filled(s, n, fused_width(c), 1, c->magnitude);
     a->d_fused = take_filled(s, n, fused_width(c), 2, 0.5f);
-    a->y = take_filled(s, n, q_width(c), 3, 1);
-    a->d_y = take_filled(s, n, q_width(c), 4, 1);
+    a->y = take_filled(s, n, y_width(c), 3, 1);
+    a->d_y = take_filled(s, n, y_width(c), 4, 1);
     a->log_sums = take_filled(s, n, c->n_heads, 5, 1);
     a->in = split(c, &a->fused);
     a->d = split(c, &a->d_fused);
@@ -102,13 +120,13 @@ static float *copy_out(const mz_tensor *t, uint64_t seed, float magnitude, float
 }
 
 static void forward(mz_stream *s, attention_data *a) {
-    mz_assert_ok(s->ctx, mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+    mz_assert_ok(s->ctx, mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
 }
 
 static void backward(mz_stream *s, attention_data *a) {
     const size_t used = s->arena.used;
     mz_assert_ok(s->ctx, s->backend->training->self_attention_backward(
-                             s, &a->d, &a->d_y, &a->y, &a->log_sums, &a->in, &a->rows, a->scale));
+                             s, &a->d, &a->d_y, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule));
     assert_int_equal(s->arena.used, used);
 }
 
@@ -134,7 +152,7 @@ static void check_case(mz_op_streams *streams, const char *what, const attention
     char name[96];
     const int64_t n = n_rows(c);
     (void)snprintf(name, sizeof name, "self attention, %s", what);
-    mz_check_op(streams, name, run_forward, c, n * (q_width(c) + c->n_heads), 1e-5);
+    mz_check_op(streams, name, run_forward, c, n * (y_width(c) + c->n_heads), 1e-5);
     (void)snprintf(name, sizeof name, "self attention backward, %s", what);
     mz_check_op(streams, name, run_backward, c, n * fused_width(c), 1e-5);
 }
@@ -196,6 +214,47 @@ static void test_long_sequence(void **state) {
                                  .magnitude = 3});
 }
 
+/* Values narrower and wider than keys. */
+static void test_value_widths(void **state) {
+    static const int64_t widths[][2] = {{48, 32}, {20, 33},  {3, 64},
+                                        {64, 1},  {256, 14}, {192, 128}};
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        char what[64];
+        (void)snprintf(what, sizeof what, "keys of %d, values of %d", (int)widths[i][0],
+                       (int)widths[i][1]);
+        check_case(*state, what,
+                   &(attention_case){.n_heads = 4,
+                                     .n_kv_heads = 2,
+                                     .head_dim = widths[i][0],
+                                     .head_dim_v = widths[i][1],
+                                     .n_sequences = 3,
+                                     .lengths = {40, 1, 73},
+                                     .bidirectional = i % 2 == 1,
+                                     .magnitude = 2});
+    }
+}
+
+/* Windows that end within, at and beyond tiles and strips, in one direction and in both. */
+static void test_rules(void **state) {
+    static const int64_t windows[] = {0, 1, 2, 8, 16, 31, 63, 64, 65, 100, 129, 130, INT64_MAX};
+    for (size_t i = 0; i < sizeof windows / sizeof windows[0] * 2; i++) {
+        attention_case c = ragged();
+        c.n_heads = 2;
+        c.n_kv_heads = 1;
+        c.window = windows[i / 2];
+        c.bidirectional = i % 2 == 1;
+        char what[64];
+        (void)snprintf(what, sizeof what, "window %lld%s", (long long)c.window,
+                       c.bidirectional ? " both ways" : "");
+        check_case(*state, what, &c);
+        c.lengths[1] = 64;
+        c.lengths[4] = 200;
+        c.lengths[5] = 0;
+        c.no_k = i % 3 == 1;
+        check_case(*state, what, &c);
+    }
+}
+
 /* Absent gradients leave the others as they are: what is wanted is compared, what is not must stay
  * untouched. */
 static void test_absent_gradients(void **state) {
@@ -224,7 +283,9 @@ static void test_magnitudes(void **state) {
 static void test_agrees_with_cache(void **state) {
     mz_op_streams *streams = *state;
     mz_stream *s = &streams->reference;
-    const attention_case c = ragged();
+    attention_case c = ragged();
+    c.head_dim_v = 14;
+    c.window = 100;
     static attention_data a;
     const size_t mark = mz_arena_mark(&s->arena);
     make_data(s, &c, &a);
@@ -233,26 +294,23 @@ static void test_agrees_with_cache(void **state) {
     for (int i = 0; i < MAX_SEQUENCES * PAGES; i++) {
         page_table[i] = i;
     }
-    mz_kv_layer cache = {.page_stride = c.n_kv_heads * c.head_dim * MZ_KV_PAGE,
-                         .n_kv_heads = c.n_kv_heads,
+    mz_kv_layer cache = {.n_kv_heads = c.n_kv_heads,
                          .head_dim = c.head_dim,
+                         .head_dim_v = c.head_dim_v,
                          .page_table = page_table,
                          .table_stride = PAGES};
-    mz_tensor pages[2];
-    for (int i = 0; i < 2; i++) {
-        mz_assert_ok(s->ctx, mz_stream_take(s, MAX_SEQUENCES * PAGES, cache.page_stride, "pages",
-                                            &pages[i]));
-    }
-    cache.k = pages[0].data;
-    cache.v = pages[1].data;
+    mz_kv_layout layout = {0};
+    mz_assert_ok(s->ctx, mz_kv_layout_of(&s->ctx->error, &cache, &layout));
+    mz_assert_ok(s->ctx, mz_stream_take_bytes(s, MAX_SEQUENCES * PAGES * layout.page_bytes, "pages",
+                                              &cache.data));
     mz_tensor expected;
-    mz_assert_ok(s->ctx, mz_stream_take(s, a.rows.n_rows, q_width(&c), "expected", &expected));
+    mz_assert_ok(s->ctx, mz_stream_take(s, a.rows.n_rows, y_width(&c), "expected", &expected));
     mz_assert_ok(s->ctx, mz_op_kv_write(s, &cache, &a.in.k, &a.in.v, &a.rows));
-    mz_assert_ok(s->ctx, mz_op_attention(s, &expected, &a.in.q, &cache, &a.rows, a.scale));
+    mz_assert_ok(s->ctx, mz_op_attention(s, &expected, &a.in.q, &cache, &a.rows, &a.rule));
     forward(s, &a);
     for (int64_t t = 0; t < a.rows.n_rows; t++) {
         mz_assert_close("self attention and attention", mz_tensor_f32(&a.y, t),
-                        mz_tensor_f32(&expected, t), q_width(&c), 1e-7);
+                        mz_tensor_f32(&expected, t), y_width(&c), 1e-7);
     }
     mz_arena_release(&s->arena, mark);
 }
@@ -274,46 +332,58 @@ static double exact_score(const exact_case *e, int64_t t, int64_t j, int64_t h) 
     for (int64_t i = 0; i < c->head_dim; i++) {
         sum += q[i] * k[i];
     }
-    return sum * (double)e->data->scale;
+    return sum * (double)e->data->rule.scale;
+}
+
+static bool exact_sees(const attention_case *c, int64_t t, int64_t j) {
+    const int64_t ahead = j - t;
+    if (ahead > 0 && !c->bidirectional) {
+        return false;
+    }
+    return c->window == 0 || (ahead < c->window && -ahead < c->window);
+}
+
+/* <d_y, y> of one row and head, whose sequence is rows [begin, end). */
+static double exact_row(const exact_case *e, int64_t t, int64_t h, int64_t begin, int64_t end) {
+    const attention_case *c = e->shape;
+    const int64_t d_v = d_v_of(c);
+    const float *d_y = mz_tensor_f32(&e->data->d_y, t) + h * d_v;
+    double total = 0;
+    double weighted = 0;
+    for (int64_t j = begin; j < end; j++) {
+        if (!exact_sees(c, t, j)) {
+            continue;
+        }
+        const double *v = e->x + j * fused_width(c) + q_width(c) + c->n_kv_heads * c->head_dim +
+                          h / (c->n_heads / c->n_kv_heads) * d_v;
+        const double p = exp(exact_score(e, t, j, h));
+        total += p;
+        for (int64_t i = 0; i < d_v; i++) {
+            weighted += p * (double)d_y[i] * v[i];
+        }
+    }
+    e->log_sums[t * c->n_heads + h] = log(total);
+    return weighted / total;
 }
 
 /* Sum over rows and heads of <d_y, y>. */
 static double exact_loss(const exact_case *e) {
-    const attention_case *c = e->shape;
     const attention_data *a = e->data;
     double loss = 0;
-    int64_t begin = 0;
-    for (int64_t t = 0; t < a->rows.n_rows; t++) {
-        begin = a->sequence[t] == a->sequence[begin] ? begin : t;
-        for (int64_t h = 0; h < c->n_heads; h++) {
-            const float *d_y = mz_tensor_f32(&a->d_y, t) + h * c->head_dim;
-            double total = 0;
-            double weighted = 0;
-            for (int64_t j = begin; j <= t; j++) {
-                const double *v = e->x + j * fused_width(c) + q_width(c) +
-                                  (c->n_kv_heads + h / (c->n_heads / c->n_kv_heads)) * c->head_dim;
-                const double p = exp(exact_score(e, t, j, h));
-                total += p;
-                for (int64_t i = 0; i < c->head_dim; i++) {
-                    weighted += p * (double)d_y[i] * v[i];
-                }
+    for (int64_t begin = 0, end = 0; begin < a->rows.n_rows; begin = end) {
+        while (end < a->rows.n_rows && a->sequence[end] == a->sequence[begin]) {
+            end++;
+        }
+        for (int64_t t = begin; t < end; t++) {
+            for (int64_t h = 0; h < e->shape->n_heads; h++) {
+                loss += exact_row(e, t, h, begin, end);
             }
-            loss += weighted / total;
-            e->log_sums[t * c->n_heads + h] = log(total);
         }
     }
     return loss;
 }
 
-static void test_finite_differences(void **state) {
-    mz_op_streams *streams = *state;
-    mz_stream *s = &streams->reference;
-    const attention_case c = {.n_heads = 4,
-                              .n_kv_heads = 2,
-                              .head_dim = 6,
-                              .n_sequences = 4,
-                              .lengths = {5, 1, 9, 2},
-                              .magnitude = 1.5f};
+static void check_differences(mz_stream *s, attention_case c) {
     const size_t mark = mz_arena_mark(&s->arena);
     static attention_data a;
     make_data(s, &c, &a);
@@ -359,6 +429,26 @@ static void test_finite_differences(void **state) {
     mz_arena_release(&s->arena, mark);
 }
 
+static void test_finite_differences(void **state) {
+    mz_op_streams *streams = *state;
+    const attention_case causal = {.n_heads = 4,
+                                   .n_kv_heads = 2,
+                                   .head_dim = 6,
+                                   .n_sequences = 4,
+                                   .lengths = {5, 1, 9, 2},
+                                   .magnitude = 1.5f};
+    attention_case c = causal;
+    check_differences(&streams->reference, c);
+    c.window = 3;
+    c.head_dim_v = 5;
+    check_differences(&streams->reference, c);
+    c.bidirectional = true;
+    check_differences(&streams->reference, c);
+    c.window = 0;
+    c.head_dim_v = 7;
+    check_differences(&streams->reference, c);
+}
+
 /* NaN in one sequence reaches neither results nor gradients of the others, nor changes their bits.
  */
 static void test_sequences_are_apart(void **state) {
@@ -394,7 +484,7 @@ static void test_sequences_are_apart(void **state) {
 
 static void expect_error(mz_stream *s, const attention_data *a, mz_status status,
                          const char *message) {
-    assert_int_equal(mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, a->scale),
+    assert_int_equal(mz_op_self_attention(s, &a->y, &a->log_sums, &a->in, &a->rows, &a->rule),
                      status);
     if (strstr(s->ctx->error.message, message) == NULL) {
         fail_msg("\"%s\" does not contain \"%s\"", s->ctx->error.message, message);
@@ -422,6 +512,14 @@ static void test_errors(void **state) {
     expect_error(s, &a, MZ_ERR_SHAPE, "widths 80 and 40 do not divide into heads of 0");
     a.in.head_dim = 16;
     expect_error(s, &a, MZ_ERR_SHAPE, "widths 80 and 40 do not divide into heads of 16");
+    a = good;
+    a.in.head_dim_v = 10;
+    expect_error(s, &a, MZ_ERR_SHAPE, "self_attention: v is [234, 40], expected [234, 20]");
+    a.in.head_dim_v = -1;
+    expect_error(s, &a, MZ_ERR_SHAPE, "do not divide into heads of 20");
+    a = good;
+    a.rule.window = -2;
+    expect_error(s, &a, MZ_ERR_ARG, "self_attention: a window of -2, expected 0 or more");
     a = good;
     a.in.k.dtype = MZ_DTYPE_F16;
     expect_error(s, &a, MZ_ERR_DTYPE, "self_attention: k is f16, expected f32");
@@ -470,7 +568,7 @@ static void test_scratch(void **state) {
         expect_error(&s, &a, MZ_ERR_LIMIT, "self attention");
         assert_int_equal(s.arena.used, used);
         assert_int_equal(s.backend->training->self_attention_backward(
-                             &s, &a.d, &a.d_y, &a.y, &a.log_sums, &a.in, &a.rows, a.scale),
+                             &s, &a.d, &a.d_y, &a.y, &a.log_sums, &a.in, &a.rows, &a.rule),
                          MZ_ERR_LIMIT);
         assert_int_equal(s.arena.used, used);
     }
@@ -492,6 +590,20 @@ static void test_measure_and_profile(void **state) {
     }
     assert_int_equal(profile.ops[MZ_OP_SELF_ATTENTION].n_calls, 1);
     assert_true(profile.ops[MZ_OP_SELF_ATTENTION].flops == 4 * n_seen * (double)q_width(&c));
+    a.rule.window = 1;
+    a.rule.bidirectional = true;
+    profile = (mz_profile){0};
+    forward(&s, &a);
+    assert_true(profile.ops[MZ_OP_SELF_ATTENTION].flops ==
+                4 * (double)n_rows(&c) * (double)q_width(&c));
+    a.rule.window = 0;
+    n_seen = 0;
+    for (int i = 0; i < c.n_sequences; i++) {
+        n_seen += c.lengths[i] * c.lengths[i];
+    }
+    profile = (mz_profile){0};
+    forward(&s, &a);
+    assert_true(profile.ops[MZ_OP_SELF_ATTENTION].flops == 4 * n_seen * (double)q_width(&c));
     mz_stream measured;
     mz_stream_open_measure(s.ctx, s.backend, &measured);
     forward(&measured, &a);
@@ -509,6 +621,8 @@ int main(void) {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_ragged),
         cmocka_unit_test(test_long_sequence),
+        cmocka_unit_test(test_value_widths),
+        cmocka_unit_test(test_rules),
         cmocka_unit_test(test_absent_gradients),
         cmocka_unit_test(test_magnitudes),
         cmocka_unit_test(test_sequences_are_apart),

@@ -16,6 +16,7 @@ typedef struct parsed {
     const char *text;
     int choice;
     mz_option_list list;
+    double real;
     const char *positionals[2];
     mz_arguments arguments;
     int exit_code;
@@ -37,6 +38,7 @@ static void parse(parsed *p, const char *line) {
         {"text", 0, MZ_OPTION_STRING, "TEXT", "a text", 0, 0, NULL, &p->text},
         {"choice", 'c', MZ_OPTION_CHOICE, NULL, "a choice", 0, 0, "red|redder|blue", &p->choice},
         {"set", 0, MZ_OPTION_LIST, "TEXT", "texts", 0, 0, NULL, &p->list},
+        {"real", 0, MZ_OPTION_NUMBER, "X", "a real number", -1, 2, NULL, &p->real},
     };
     assert_true(strlen(line) < sizeof words);
     memcpy(words, line, strlen(line) + 1);
@@ -51,8 +53,32 @@ static void parse(parsed *p, const char *line) {
         word = space + 1;
     }
     p->arguments = (mz_arguments){
-        .options = options, .n_options = 5, .positionals = p->positionals, .max_positionals = 2};
+        .options = options, .n_options = 6, .positionals = p->positionals, .max_positionals = 2};
     p->go_on = mz_cli_parse(&command, &p->arguments, argc, argv, &p->exit_code);
+}
+
+static void real_numbers(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        double value;
+    } good[] = {{"--real 0.5", 0.5},   {"--real=2", 2},  {"--real -1", -1},   {"--real .25", 0.25},
+                {"--real 1e-3", 1e-3}, {"--real +0", 0}, {"--real -.5", -0.5}};
+    static const char *const bad[] = {"2.1", "-1.01", "nan",   "inf", "-inf", "1x",
+                                      "x",   "0,5",   "1e999", "",    "-",    "."};
+    parsed p;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        parse(&p, good[i].line);
+        assert_true(p.go_on);
+        assert_true(p.real == good[i].value);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char line[64];
+        (void)snprintf(line, sizeof line, "--real=%s", bad[i]);
+        parse(&p, line);
+        assert_false(p.go_on);
+        assert_int_equal(p.exit_code, MZ_EXIT_USAGE);
+    }
 }
 
 static void lists_keep_all_of_their_items(void **state) {
@@ -240,6 +266,25 @@ static void strings_are_escaped(void **state) {
     }
 }
 
+static void bytes_and_lines(void **state) {
+    (void)state;
+    static const char text[] = "a\0b\n\tc\x1b\xc3";
+    char *written = NULL;
+    size_t n = 0;
+    FILE *stream = open_memstream(&written, &n);
+    assert_non_null(stream);
+    mz_cli_write_json_bytes(stream, text, sizeof text - 1);
+    (void)fputc('|', stream);
+    mz_cli_write_plain_lines(stream, text, sizeof text - 1);
+    assert_int_equal(fclose(stream), 0);
+    assert_string_equal(written, "\"a\\u0000b\\u000a\\u0009c\\u001b\xef\xbf\xbd\"|a?b\n\tc??");
+    free(written);
+    assert_int_equal(mz_cli_utf8_valid(text, sizeof text - 1), 7);
+    assert_int_equal(mz_cli_utf8_valid("\xc3\xa9x", 3), 3);
+    assert_int_equal(mz_cli_utf8_valid("x\xc3", 2), 1);
+    assert_int_equal(mz_cli_utf8_valid("", 0), 0);
+}
+
 static void sizes_for_people(void **state) {
     (void)state;
     char text[32];
@@ -251,11 +296,18 @@ static void sizes_for_people(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_read),    cmocka_unit_test(lists_keep_all_of_their_items),
-        cmocka_unit_test(short_forms),         cmocka_unit_test(what_is_not_given_stays),
-        cmocka_unit_test(wrong_lines),         cmocka_unit_test(isa_choices_follow_the_levels),
-        cmocka_unit_test(nearest_words),       cmocka_unit_test(doubles_read_back),
-        cmocka_unit_test(strings_are_escaped), cmocka_unit_test(sizes_for_people),
+        cmocka_unit_test(options_are_read),
+        cmocka_unit_test(real_numbers),
+        cmocka_unit_test(lists_keep_all_of_their_items),
+        cmocka_unit_test(short_forms),
+        cmocka_unit_test(what_is_not_given_stays),
+        cmocka_unit_test(wrong_lines),
+        cmocka_unit_test(isa_choices_follow_the_levels),
+        cmocka_unit_test(nearest_words),
+        cmocka_unit_test(doubles_read_back),
+        cmocka_unit_test(strings_are_escaped),
+        cmocka_unit_test(bytes_and_lines),
+        cmocka_unit_test(sizes_for_people),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -347,7 +347,8 @@ static double router_twin(const double *x, const void *arg) {
 
 static double run_router(mz_stream *s, routed *in) {
     const mz_rows rows = {.n_rows = in->n_tokens[0], .sequence = in->sequence};
-    const mz_router_loss_inputs inputs = {in->routings, N_ROUTINGS, &rows};
+    const mz_balance_options options = {.rows = &rows};
+    const mz_router_loss_inputs inputs = {in->routings, N_ROUTINGS, &options};
     const size_t used = s->arena.used;
     double loss = 10;
     memset(in->d_logits, 0, (size_t)in->n_rows * N_EXPERTS * sizeof(float));
@@ -378,12 +379,13 @@ static void balance_by_hand(void **state) {
     int32_t ids[3] = {0, 0, 1};
     const int32_t sequence[3] = {4, 4, 1};
     const mz_rows rows = {.n_rows = 3, .sequence = sequence};
+    const mz_balance_options options = {.rows = &rows};
     const mz_routing routing = {.n_tokens = 3,
                                 .n_experts = 2,
                                 .top_k = 1,
                                 .logits = mz_tensor_2d(MZ_DTYPE_F32, 3, 2, logits),
                                 .expert_ids = ids};
-    const mz_router_loss_inputs in = {&routing, 1, &rows};
+    const mz_router_loss_inputs in = {&routing, 1, &options};
     static const double expected[MZ_BALANCE_COUNT] = {
         [MZ_BALANCE_TOPK_POOLED] = 9.8 / 9, /* 2 (2/3 1.9/3 + 1/3 1.1/3) */
         [MZ_BALANCE_SWITCH] = 9.8 / 9,
@@ -434,7 +436,8 @@ static void gradients_are_found_on_the_tape(void **state) {
     routed in;
     make_routed(&in, 9, 9);
     const mz_rows rows = {.n_rows = 9, .sequence = in.sequence};
-    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &rows};
+    const mz_balance_options options = {.rows = &rows};
+    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &options};
     const size_t n_half = 9 * N_EXPERTS;
     float d_second[9 * N_EXPERTS] = {0};
     double losses[2] = {1, 1};
@@ -452,8 +455,8 @@ static void gradients_are_found_on_the_tape(void **state) {
         mz_assert_ok(s->ctx, mz_loss_huber(s, &p, &t, NULL, 2, 0.1, &losses[0]));
         mz_assert_ok(s->ctx,
                      mz_loss_pinball(s, &p, &steps, NULL, levels, N_LEVELS, 0.2, &losses[0]));
-        mz_assert_ok(s->ctx, mz_loss_balance(s, MZ_BALANCE_SEQUENCE, in.routings, N_ROUTINGS, &rows,
-                                             0.3, &losses[0]));
+        mz_assert_ok(s->ctx, mz_loss_balance(s, MZ_BALANCE_SEQUENCE, in.routings, N_ROUTINGS,
+                                             &options, 0.3, &losses[0]));
         mz_assert_ok(s->ctx, mz_loss_router_z(s, in.routings, N_ROUTINGS, 0.4, &losses[0]));
         assert_int_equal(s->arena.used, used);
         if (taped == 0) {
@@ -526,10 +529,11 @@ static void nothing_adds_nothing(void **state) {
                               .top_k = 1,
                               .logits = mz_tensor_2d(MZ_DTYPE_F32, 0, 3, &nothing)};
     const mz_rows rows = {0};
+    const mz_balance_options options = {.rows = &rows};
     mz_assert_ok(s->ctx, mz_loss_huber_into(s, NULL, &p, &p, &p, 2, 1, &loss));
     mz_assert_ok(s->ctx, mz_loss_pinball_into(s, NULL, &pinball, 1, &loss));
     for (int n = 0; n < 2; n++) {
-        const mz_router_loss_inputs in = {&empty, n, &rows};
+        const mz_router_loss_inputs in = {&empty, n, &options};
         for (int kind = 0; kind < MZ_BALANCE_COUNT; kind++) {
             mz_assert_ok(s->ctx,
                          mz_loss_balance_into(s, NULL, (mz_balance_kind)kind, &in, 1, &loss));
@@ -582,13 +586,14 @@ static void bad_router_arguments(void **state) {
     routed in;
     make_routed(&in, 9, 8);
     const mz_rows rows = {.n_rows = 9, .sequence = in.sequence};
-    mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &rows};
+    const mz_balance_options options = {.rows = &rows};
+    mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &options};
     const size_t used = s->arena.used;
     expect_error(s, mz_loss_balance_into(s, in.gradients, MZ_BALANCE_COUNT, &inputs, 1, &loss),
                  MZ_ERR_ARG, "kind 3, expected 0 to 2");
     expect_error(s, mz_loss_balance_into(s, in.gradients, MZ_BALANCE_SEQUENCE, &inputs, 1, &loss),
                  MZ_ERR_SHAPE, "routing 1 has 8 rows, not 9");
-    inputs.rows = NULL;
+    inputs.options = NULL;
     expect_error(s, mz_loss_balance_into(s, in.gradients, MZ_BALANCE_SEQUENCE, &inputs, 1, &loss),
                  MZ_ERR_ARG, "rows of the sequences are missing");
     in.ids[20] = N_EXPERTS;
@@ -616,7 +621,8 @@ static void scratch_is_measured(void **state) {
     routed in;
     make_routed(&in, 40, 40);
     const mz_rows rows = {.n_rows = 40, .sequence = in.sequence};
-    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &rows};
+    const mz_balance_options options = {.rows = &rows};
+    const mz_router_loss_inputs inputs = {in.routings, N_ROUTINGS, &options};
     mz_stream s;
     double loss = 0;
     mz_stream_open_measure(ctx, mz_backend_cpu(), &s);

@@ -152,7 +152,7 @@ static mz_tensor take_ones(fixture *f, int64_t n_rows) {
 /* A router or the gate of a shared expert is trained although all experts are frozen. */
 static void gates_are_trained_without_experts(void **state) {
     enum { N = 3, N_EXPERTS = 4, TOP_K = 2 };
-    const mz_router router = {MZ_ROUTER_SOFTMAX_TOPK, N_EXPERTS, TOP_K};
+    const mz_router router = {.n_experts = N_EXPERTS, .top_k = TOP_K};
     (void)state;
     for (int shared = 0; shared < 2; shared++) {
         fixture f;
@@ -199,7 +199,8 @@ static void ops_in_place_are_refused(void **state) {
     assert_non_null(strstr(f.ctx.error.message, "add: in place"));
     assert_int_equal(mz_op_add(&f.s, &y, &x, &y, 1.0f), MZ_ERR_ARG);
     assert_int_equal(mz_op_softmax(&f.s, &y, &y), MZ_ERR_ARG);
-    assert_int_equal(mz_op_rms_norm(&f.s, &y, &y, &weight, 1e-6f), MZ_ERR_ARG);
+    assert_int_equal(mz_op_norm(&f.s, &y, &y, &(mz_norm){.eps = 1e-6f, .weight = weight}),
+                     MZ_ERR_ARG);
     assert_int_equal(mz_op_gated_activation(&f.s, &y, &x, &y, MZ_ACTIVATION_SILU), MZ_ERR_ARG);
     const mz_tensor no_x = trained(&f, 0);
     mz_assert_ok(&f.ctx, mz_op_add(&f.s, &none, &no_x, &no_x, 1.0f));

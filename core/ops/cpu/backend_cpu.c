@@ -8,10 +8,11 @@
 
 static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *size) {
     if (op == MZ_OP_ATTENTION) {
-        return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->head_dim);
+        return mz_cpu_attention_scratch(mz_pool_n_threads(s->ctx->pool), size->n_rows,
+                                        size->head_dim);
     }
-    if (op == MZ_OP_RMS_NORM_BACKWARD) {
-        return mz_cpu_rms_norm_backward_scratch(size->n_rows, size->d_in);
+    if (op == MZ_OP_NORM_BACKWARD) {
+        return mz_cpu_norm_backward_scratch(size->n_rows, size->d_out);
     }
     if (op == MZ_OP_SELF_ATTENTION || op == MZ_OP_SELF_ATTENTION_BACKWARD) {
         return mz_cpu_self_attention_scratch(s, op, size);
@@ -21,7 +22,7 @@ static size_t scratch_bytes(const mz_stream *s, mz_op_id op, const mz_op_size *s
 
 static const mz_training_ops training = {
     .linear_backward = mz_cpu_linear_backward,
-    .rms_norm_backward = mz_cpu_rms_norm_backward,
+    .norm_backward = mz_cpu_norm_backward,
     .rope_backward = mz_cpu_rope_backward,
     .softmax_backward = mz_cpu_softmax_backward,
     .gated_activation_backward = mz_cpu_gated_activation_backward,
@@ -32,6 +33,8 @@ static const mz_training_ops training = {
     .route_backward = mz_cpu_route_backward,
     .grouped_linear_backward = mz_cpu_grouped_linear_backward,
     .combine_backward = mz_cpu_combine_backward,
+    .mask_logits_backward = mz_cpu_mask_logits_backward,
+    .plain_experts_backward = mz_cpu_plain_experts_backward,
 };
 
 static const mz_backend cpu = {
@@ -44,10 +47,11 @@ static const mz_backend cpu = {
     .buffer_free = mz_host_buffer_free,
     .upload = mz_host_copy,
     .download = mz_host_copy,
+    .copy = mz_host_copy,
     .synchronize = mz_host_synchronize,
     .scratch_bytes = scratch_bytes,
     .linear = mz_cpu_linear,
-    .rms_norm = mz_cpu_rms_norm,
+    .norm = mz_cpu_norm,
     .rope = mz_cpu_rope,
     .softmax = mz_cpu_softmax,
     .gated_activation = mz_cpu_gated_activation,
@@ -55,12 +59,16 @@ static const mz_backend cpu = {
     .gather_rows = mz_cpu_gather_rows,
     .kv_write = mz_cpu_kv_write,
     .attention = mz_cpu_attention,
+    .kv_rotate = mz_cpu_kv_rotate,
     .route = mz_cpu_route,
     .dispatch = mz_cpu_dispatch,
     .grouped_linear = mz_cpu_grouped_linear,
     .combine = mz_cpu_combine,
-    .gated_ffn = mz_cpu_gated_ffn,
+    .linears = mz_cpu_linears,
+    .ffn = mz_cpu_ffn,
     .moe = mz_cpu_moe,
+    .mask_logits = mz_cpu_mask_logits,
+    .plain_experts = mz_cpu_plain_experts,
     .training = &training,
 };
 

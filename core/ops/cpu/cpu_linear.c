@@ -1,6 +1,7 @@
 #include "core/ops/cpu/cpu_linear.h"
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 
 static mz_matrix matrix_of_linear(const mz_linear *w) {
     const mz_tensor *t = &w->weight;
@@ -40,6 +41,19 @@ mz_status mz_cpu_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, co
     return mz_products_run(s, &set, 1);
 }
 
+static void add_bank_bias(const mz_tensor *y, const mz_linear_bank *bank,
+                          const mz_routing *routing) {
+    for (int64_t e = 0; e < bank->n_experts; e++) {
+        const float *bias = bank->bias[e];
+        for (int64_t i = routing->expert_offsets[e]; i < routing->expert_offsets[e + 1]; i++) {
+            float *out = mz_tensor_f32(y, i);
+            for (int64_t o = 0; o < bank->d_out; o++) {
+                out[o] += bias[o];
+            }
+        }
+    }
+}
+
 mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                 const mz_linear_bank *bank, const mz_routing *routing,
                                 bool gather) {
@@ -47,15 +61,58 @@ mz_status mz_cpu_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tenso
         .out = matrix_of_bank(bank),
         .out_data = bank->data,
         .expert_offsets = routing->expert_offsets,
-        .n_experts = routing->n_experts,
+        .n_experts = (int32_t)bank->n_experts,
         .n_rows = routing->n_tokens * routing->top_k,
         .source = gather ? routed_rows(x, routing) : all_rows(x),
         .y = y,
     };
-    return mz_products_run(s, &set, 1);
+    MZ_TRY(mz_products_run(s, &set, 1));
+    if (bank->bias != NULL) {
+        add_bank_bias(y, bank, routing);
+    }
+    return MZ_OK;
 }
 
-static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_gated_ffn *ffn) {
+/* Whether one packed form of x serves both. */
+static bool share_inputs(const mz_stream *s, const mz_matrix *a, const mz_matrix *b) {
+    const mz_precision precision = mz_product_precision(a->dtype, a->precision);
+    return precision == mz_product_precision(b->dtype, b->precision) &&
+           mz_product_kernels_for(s->ctx->isa, a->dtype, a->precision) ==
+               mz_product_kernels_for(s->ctx->isa, b->dtype, b->precision) &&
+           (precision != MZ_PRECISION_INT8 ||
+            mz_quantised_block(a->dtype) == mz_quantised_block(b->dtype));
+}
+
+/* Matrices that do not share the first one's form are left for another round. */
+mz_status mz_cpu_linears(mz_stream *s, int n, const mz_tensor *const *y, const mz_tensor *x,
+                         const mz_linear *const *w) {
+    bool done[MZ_MAX_LINEARS] = {false};
+    for (int i = 0; i < n; i++) {
+        mz_matrix also[MZ_MAX_LINEARS];
+        const mz_tensor *also_y[MZ_MAX_LINEARS];
+        mz_product_set set = {.out = matrix_of_linear(w[i]),
+                              .n_experts = 1,
+                              .n_rows = x->shape[0],
+                              .source = all_rows(x),
+                              .y = y[i],
+                              .also = also,
+                              .also_y = also_y};
+        for (int j = i + 1; j < n && !done[i]; j++) {
+            const mz_matrix other = matrix_of_linear(w[j]);
+            if (!done[j] && share_inputs(s, &set.out, &other)) {
+                also[set.n_also] = other;
+                also_y[set.n_also++] = y[j];
+                done[j] = true;
+            }
+        }
+        if (!done[i]) {
+            MZ_TRY(mz_products_run(s, &set, 1));
+        }
+    }
+    return MZ_OK;
+}
+
+static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     return (mz_product_set){
         .gate = matrix_of_linear(&ffn->w_gate),
         .up = matrix_of_linear(&ffn->w_up),
@@ -67,8 +124,7 @@ static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_g
     };
 }
 
-mz_status mz_cpu_gated_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_gated_ffn *ffn) {
+mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     const mz_product_set set = ffn_set(y, x, ffn);
     return mz_products_run(s, &set, 1);
 }
@@ -106,14 +162,18 @@ static mz_status run_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
         return s->backend->combine(s, y, &expert_out, routing, NULL, NULL);
     }
     MZ_TRY(mz_stream_take(s, n, x->shape[1], "shared expert output", &shared_out));
-    MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
-    MZ_TRY(mz_cpu_linear(s, &shared_logit, x, &moe->shared_gate));
+    const bool gated = moe->shared_gate.weight.n_dims > 0;
+    if (gated) {
+        MZ_TRY(mz_stream_take(s, n, 1, "shared expert gate", &shared_logit));
+        MZ_TRY(mz_cpu_linear(s, &shared_logit, x, &moe->shared_gate));
+    }
     /* The shared expert's segments are the longest: first, so that no thread waits for one at the
      * end. */
     const mz_product_set sets[MZ_PRODUCT_SETS] = {ffn_set(&shared_out, x, &moe->shared),
                                                   expert_set(&expert_out, x, moe, routing)};
     MZ_TRY(mz_products_run(s, sets, MZ_PRODUCT_SETS));
-    return s->backend->combine(s, y, &expert_out, routing, &shared_out, &shared_logit);
+    return s->backend->combine(s, y, &expert_out, routing, &shared_out,
+                               gated ? &shared_logit : NULL);
 }
 
 mz_status mz_cpu_moe(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_moe *moe,
@@ -158,7 +218,7 @@ size_t mz_cpu_linear_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *
         return mz_products_scratch(s, &product, 1);
     case MZ_OP_GROUPED_LINEAR:
         return mz_products_scratch(s, &grouped, 1);
-    case MZ_OP_GATED_FFN:
+    case MZ_OP_FFN:
         return mz_products_scratch(s, &ffn, 1);
     case MZ_OP_MOE:
         return moe_scratch(s, size);

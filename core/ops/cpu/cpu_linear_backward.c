@@ -62,6 +62,11 @@ static void add_bias_gradient(mz_stream *s, const mz_tensor *d_bias, const mz_te
 
 /* ---- Products ---- */
 
+/* Gradients of outputs are not quantised. */
+static mz_precision backward_precision(mz_precision precision) {
+    return precision == MZ_PRECISION_INT8 ? MZ_PRECISION_F32 : precision;
+}
+
 /* d_y^T x, where row i of d_y belongs to row i of x, or with an index to row index[i] / divisor. */
 static mz_product_set gradient_set(const mz_tensor *d_y, const mz_tensor *x, mz_precision precision,
                                    const int32_t *index, int32_t divisor) {
@@ -87,7 +92,7 @@ mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
         const mz_tensor *t = &w->weight;
         const mz_product_set set = {.out = {.data = t->data,
                                             .dtype = t->dtype,
-                                            .precision = w->precision,
+                                            .precision = backward_precision(w->precision),
                                             .d_out = t->shape[1],
                                             .d_in = t->shape[0],
                                             .ld = t->ld,
@@ -101,7 +106,7 @@ mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
     }
     if (d_w != NULL && is_present(&d_w->weight)) {
         float *const y_data = d_w->weight.data;
-        mz_product_set set = gradient_set(d_y, x, w->precision, NULL, 1);
+        mz_product_set set = gradient_set(d_y, x, backward_precision(w->precision), NULL, 1);
         set.y_data = &y_data;
         set.ld_y = d_w->weight.ld;
         MZ_TRY(mz_products_run(s, &set, 1));
@@ -118,6 +123,7 @@ mz_status mz_cpu_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
 typedef struct scatter_job {
     const mz_tensor *d_x, *d_rows;
     const mz_routing *routing;
+    int32_t n_rows; /* that went through the matrices: the first ones */
 } scatter_job;
 
 static void scatter_task(void *arg, int64_t begin, int64_t end, int thread) {
@@ -126,7 +132,11 @@ static void scatter_task(void *arg, int64_t begin, int64_t end, int thread) {
     const int32_t top_k = job->routing->top_k;
     for (int64_t j = begin * top_k; j < end * top_k; j++) {
         float *out = mz_tensor_f32(job->d_x, j / top_k);
-        const float *row = mz_tensor_f32(job->d_rows, job->routing->slot_row[j]);
+        const int32_t sorted = job->routing->slot_row[j];
+        if (sorted < 0 || sorted >= job->n_rows) {
+            continue; /* no slot, or no matrix */
+        }
+        const float *row = mz_tensor_f32(job->d_rows, sorted);
         for (int64_t i = 0; i < job->d_x->shape[1]; i++) {
             out[i] += row[i];
         }
@@ -141,44 +151,61 @@ static mz_status add_row_gradients(mz_stream *s, const mz_tensor *d_x, const mz_
         MZ_TRY(mz_stream_take(s, d_y->shape[0], bank->d_in, "row gradients", &d_rows));
     }
     const mz_product_set set = {.out = {.dtype = bank->dtype,
-                                        .precision = bank->precision,
+                                        .precision = backward_precision(bank->precision),
                                         .d_out = bank->d_in,
                                         .d_in = bank->d_out,
                                         .ld = bank->ld,
                                         .transposed = true},
                                 .out_data = bank->data,
                                 .expert_offsets = routing->expert_offsets,
-                                .n_experts = routing->n_experts,
+                                .n_experts = (int32_t)bank->n_experts,
                                 .n_rows = d_y->shape[0],
                                 .source = {.x = d_y->data, .ld = d_y->ld, .divisor = 1},
                                 .y = gather ? &d_rows : d_x,
                                 .accumulate = !gather};
     MZ_TRY(mz_products_run(s, &set, 1));
     if (gather) {
-        scatter_job job = {.d_x = d_x, .d_rows = &d_rows, .routing = routing};
+        scatter_job job = {.d_x = d_x,
+                           .d_rows = &d_rows,
+                           .routing = routing,
+                           .n_rows = routing->expert_offsets[bank->n_experts]};
         mz_cpu_run_rows(s, routing->n_tokens, bank->d_in * routing->top_k, scatter_task, &job);
     }
     return MZ_OK;
 }
 
-mz_status mz_cpu_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather) {
+/* Experts one after another, each in as many columns as there are threads for. */
+static void add_bank_bias_gradient(mz_stream *s, float *const *d_bias, const mz_tensor *d_y,
+                                   const mz_linear_bank *bank, const mz_routing *routing) {
+    for (int64_t e = 0; e < bank->n_experts; e++) {
+        const int64_t first = routing->expert_offsets[e];
+        const mz_tensor rows = mz_tensor_rows(d_y, first, routing->expert_offsets[e + 1] - first);
+        const mz_tensor d = mz_tensor_1d(MZ_DTYPE_F32, bank->d_out, d_bias[e]);
+        add_bias_gradient(s, &d, &rows);
+    }
+}
+
+mz_status mz_cpu_grouped_linear_backward(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather) {
     if (is_present(d_x)) {
         const size_t mark = mz_arena_mark(&s->arena);
         const mz_status status = add_row_gradients(s, d_x, d_y, bank, routing, gather);
         mz_arena_release(&s->arena, mark);
         MZ_TRY(status);
     }
-    if (d_w == NULL) {
+    if (d_w != NULL && d_w->bias != NULL) {
+        add_bank_bias_gradient(s, d_w->bias, d_y, bank, routing);
+    }
+    if (d_w == NULL || d_w->weight == NULL) {
         return MZ_OK;
     }
-    mz_product_set set =
-        gradient_set(d_y, x, bank->precision, gather ? routing->row_index : NULL, routing->top_k);
+    mz_product_set set = gradient_set(d_y, x, backward_precision(bank->precision),
+                                      gather ? routing->row_index : NULL, routing->top_k);
     set.expert_offsets = routing->expert_offsets;
-    set.n_experts = routing->n_experts;
-    set.y_data = d_w;
+    set.n_experts = (int32_t)bank->n_experts;
+    set.y_data = d_w->weight;
     set.ld_y = bank->d_in;
     return mz_products_run(s, &set, 1);
 }

@@ -3,27 +3,35 @@
 #include <stdbool.h>
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 #include "core/threads.h"
 
 enum {
-    CHUNKS_PER_THREAD = 4, /* enough for the last chunk to be short beside the whole */
-    CHUNK_WORK = 1 << 20,  /* least weights times rows of one: 2 us with the fastest kernels */
-    ROWS_PER_READ = 64,    /* rows that a weight is multiplied with while the next is read */
-    PACK_COST = 64,        /* products in the time that a value takes to be packed */
-    GRADIENT_STEP = 64,    /* fewer rows of a weight gradient do not pay for reading a panel */
+    CHUNKS_PER_THREAD = 4,     /* enough for the last chunk to be short beside the whole */
+    CHUNK_WORK = 1 << 20,      /* least weights times rows of one: 2 us with the fastest kernels */
+    ROWS_PER_READ = 64,        /* rows that a weight is multiplied with while the next is read */
+    PACK_COST = 64,            /* products in the time that a value takes to be packed */
+    LARGEST_SEGMENT = 4 << 20, /* segment_bytes of any table but AMX's */
+    GRADIENT_STEP = 64,        /* fewer rows of a weight gradient do not pay for reading a panel */
 };
 
 /* Stages of a segment. With few segments each stage is shared out among the threads; with many a
  * thread takes a whole segment through all of them. */
-typedef enum stage { STAGE_PACK = 0, STAGE_HIDDEN, STAGE_OUT, STAGE_COUNT } stage;
+typedef enum stage {
+    STAGE_PACK = 0,
+    STAGE_HIDDEN,
+    STAGE_PACK_HIDDEN, /* of hidden values that came out as f32 */
+    STAGE_OUT,
+    STAGE_COUNT
+} stage;
 
 typedef struct segment {
     const mz_product_set *set;
-    const mz_product_kernels *kernels;
+    const mz_product_kernels *kernels, *out_kernels; /* of x, and of hidden values if any */
     int32_t expert;
     int64_t first, n_rows;             /* of the set's rows */
     int64_t first_value, n_values;     /* of the products' rows; a part of them in a gradient */
-    uint8_t *x, *hidden;               /* packed; NULL: in the thread's own memory */
+    uint8_t *x, *hidden, *plain;       /* packed, and f32; NULL: in the thread's own memory */
     int64_t items_before[STAGE_COUNT]; /* of the segments before this one */
 } segment;
 
@@ -55,7 +63,31 @@ static size_t align_64(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_precision precision) {
+size_t mz_elements_bytes(mz_dtype dtype, int64_t n) {
+    const mz_dtype_info *type = mz_dtype_get(dtype);
+    return (size_t)(n / type->block_len) * (size_t)type->block_bytes;
+}
+
+mz_precision mz_product_precision(mz_dtype dtype, mz_precision precision) {
+    const bool as_f32 = precision == MZ_PRECISION_INT8 && mz_quantised_block(dtype) == 0;
+    return as_f32 ? MZ_PRECISION_F32 : precision;
+}
+
+static const mz_product_kernels *quantised_kernels_for(mz_isa isa) {
+    if (isa >= MZ_ISA_AVX512_BF16) {
+        return &mz_quantised_kernels_avx512_bf16;
+    }
+    return isa >= MZ_ISA_AVX2 ? &mz_quantised_kernels_avx2 : &mz_quantised_kernels_scalar;
+}
+
+const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_dtype dtype,
+                                                 mz_precision precision) {
+    if (mz_product_precision(dtype, precision) == MZ_PRECISION_INT8) {
+        return quantised_kernels_for(isa);
+    }
+    if (isa == MZ_ISA_AMX && mz_dtype_get(dtype)->block_len > 1) {
+        isa = MZ_ISA_AVX512_BF16;
+    }
     switch (isa) {
     case MZ_ISA_AMX:
         return &mz_product_kernels_amx;
@@ -71,17 +103,19 @@ const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_precision precis
     }
 }
 
-size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width,
-                       mz_precision precision) {
-    const int64_t rows = ceil_div(n_rows, kernels->row_step) * kernels->row_step;
-    const int64_t columns = ceil_div(width, kernels->width_step) * kernels->width_step;
-    return align_64((size_t)rows * (size_t)columns * (size_t)kernels->value_bytes[precision]);
+size_t mz_packed_bytes(const mz_product_kernels *kernels, const mz_packed *x) {
+    if (x->precision == MZ_PRECISION_INT8) {
+        return (size_t)x->n_rows * mz_quantised_row_of(x->width, x->block).bytes;
+    }
+    const int64_t rows = ceil_div(x->n_rows, kernels->row_step) * kernels->row_step;
+    const int64_t columns = ceil_div(x->width, kernels->width_step) * kernels->width_step;
+    return align_64((size_t)rows * (size_t)columns * (size_t)kernels->value_bytes[x->precision]);
 }
 
 const uint8_t *mz_matrix_line(const mz_matrix *w, int64_t k) {
     const int64_t i = w->first + k;
     const int64_t line = w->index != NULL ? w->index[i] / w->divisor : i;
-    return w->data + line * w->ld * (w->dtype == MZ_DTYPE_F32 ? 4 : 2);
+    return w->data + (size_t)line * mz_elements_bytes(w->dtype, w->ld);
 }
 
 const float *mz_source_row(const mz_row_source *src, int64_t i) {
@@ -103,21 +137,62 @@ static const mz_matrix *first_matrix(const mz_product_set *set) {
     return is_ffn(set) ? &set->gate : &set->out;
 }
 
+/* Inputs, or hidden values, of n_rows rows as the matrix's kernels read them. */
+static mz_packed packed_for(const mz_matrix *w, uint8_t *data, int64_t n_rows, int64_t width) {
+    const mz_precision precision = mz_product_precision(w->dtype, w->precision);
+    return (mz_packed){.data = data,
+                       .n_rows = n_rows,
+                       .width = width,
+                       .precision = precision,
+                       .block = precision == MZ_PRECISION_INT8 ? mz_quantised_block(w->dtype) : 0};
+}
+
+static mz_packed packed_x(const segment *g) {
+    return packed_for(first_matrix(g->set), g->x, g->n_rows, g->n_values);
+}
+
+static mz_packed packed_hidden(const segment *g) {
+    return packed_for(&g->set->out, g->hidden, g->n_rows, g->set->out.d_in);
+}
+
+/* Whether gate_up leaves hidden values as f32: kernels pack for themselves only, and those of
+ * quantised weights only blocks that a panel fills. */
+static bool has_plain_hidden(const segment *g) {
+    return is_ffn(g->set) &&
+           (g->kernels != g->out_kernels || packed_hidden(g).block == MZ_LONG_BLOCK);
+}
+
 static size_t x_bytes(const segment *g) {
-    return mz_packed_bytes(g->kernels, g->n_rows, g->n_values, g->set->out.precision);
+    const mz_packed x = packed_x(g);
+    return mz_packed_bytes(g->kernels, &x);
 }
 
 static size_t hidden_bytes(const segment *g) {
-    const mz_matrix *w = &g->set->out;
-    return is_ffn(g->set) ? mz_packed_bytes(g->kernels, g->n_rows, w->d_in, w->precision) : 0;
+    const mz_packed hidden = packed_hidden(g);
+    return is_ffn(g->set) ? mz_packed_bytes(g->out_kernels, &hidden) : 0;
+}
+
+static size_t plain_bytes(const segment *g) {
+    const size_t n = (size_t)g->n_rows * (size_t)g->set->out.d_in;
+    return has_plain_hidden(g) ? align_64(n * sizeof(float)) : 0;
+}
+
+static size_t segment_memory(const segment *g) {
+    return x_bytes(g) + hidden_bytes(g) + plain_bytes(g);
+}
+
+static void place(segment *g, uint8_t *memory) {
+    g->x = memory;
+    g->hidden = g->x + x_bytes(g);
+    g->plain = g->hidden + hidden_bytes(g);
 }
 
 /* Most rows of a segment like this one. */
 static int64_t rows_limit(segment g) {
     g.n_rows = MZ_SEGMENT_ROW_STEP;
-    const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / (x_bytes(&g) + hidden_bytes(&g)));
-    return MZ_SEGMENT_ROW_STEP *
-           min_i64(max_i64(n_steps, 1), g.kernels->segment_rows / MZ_SEGMENT_ROW_STEP);
+    const int64_t n_steps = (int64_t)(g.kernels->segment_bytes / segment_memory(&g));
+    const int64_t most = min_i64(g.kernels->segment_rows, g.out_kernels->segment_rows);
+    return MZ_SEGMENT_ROW_STEP * min_i64(max_i64(n_steps, 1), most / MZ_SEGMENT_ROW_STEP);
 }
 
 static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t expert) {
@@ -130,21 +205,30 @@ static mz_matrix matrix_of(const mz_matrix *w, const void *const *data, int32_t 
 
 /* ---- Stages ---- */
 
-static mz_packed packed_x(const segment *g) {
-    return (mz_packed){.data = g->x,
-                       .n_rows = g->n_rows,
-                       .width = g->n_values,
-                       .precision = g->set->out.precision};
+static bool is_dequantised(const mz_matrix *w) {
+    return mz_dtype_get(w->dtype)->block_len > 1 &&
+           mz_product_precision(w->dtype, w->precision) != MZ_PRECISION_INT8;
 }
 
-static mz_packed packed_hidden(const segment *g) {
-    const mz_matrix *w = &g->set->out;
-    return (mz_packed){
-        .data = g->hidden, .n_rows = g->n_rows, .width = w->d_in, .precision = w->precision};
+/* Those of AMX read no blocks, and what it packs no others read: then none of a set's are. */
+static const mz_product_kernels *kernels_of(const product_job *job, const mz_product_set *set,
+                                            const mz_matrix *w) {
+    const bool blocks = is_dequantised(&set->out) ||
+                        (is_ffn(set) && (is_dequantised(&set->gate) || is_dequantised(&set->up)));
+    const mz_isa isa = blocks && job->isa == MZ_ISA_AMX ? MZ_ISA_AVX512_BF16 : job->isa;
+    return mz_product_kernels_for(isa, w->dtype, w->precision);
 }
 
-static const mz_product_kernels *kernels_of(const product_job *job, const mz_product_set *set) {
-    return mz_product_kernels_for(job->isa, set->out.precision);
+static int64_t n_panels(const mz_matrix *w) {
+    return ceil_div(w->d_out, MZ_PANEL);
+}
+
+static int64_t n_out_panels(const mz_product_set *set) {
+    int64_t n = n_panels(&set->out);
+    for (int i = 0; i < set->n_also; i++) {
+        n += n_panels(&set->also[i]);
+    }
+    return n;
 }
 
 /* Packing goes by rows, products by panels. */
@@ -153,9 +237,11 @@ static int64_t n_items(const segment *g, stage st) {
     case STAGE_PACK:
         return ceil_div(g->n_rows, MZ_SEGMENT_ROW_STEP);
     case STAGE_HIDDEN:
-        return is_ffn(g->set) ? ceil_div(g->set->gate.d_out, MZ_PANEL) : 0;
+        return is_ffn(g->set) ? n_panels(&g->set->gate) : 0;
+    case STAGE_PACK_HIDDEN:
+        return has_plain_hidden(g) ? ceil_div(g->n_rows, MZ_SEGMENT_ROW_STEP) : 0;
     default:
-        return ceil_div(g->set->out.d_out, MZ_PANEL);
+        return n_out_panels(g->set);
     }
 }
 
@@ -171,18 +257,47 @@ static void run_pack(const segment *g, const mz_packed *x, int64_t begin, int64_
                      min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
 }
 
+static void run_pack_hidden(const segment *g, const mz_packed *hidden, int64_t begin, int64_t end) {
+    const mz_row_source source = {
+        .x = (const float *)(const void *)g->plain, .ld = hidden->width, .divisor = 1};
+    g->out_kernels->pack(hidden, &source, begin * MZ_SEGMENT_ROW_STEP,
+                         min_i64(end * MZ_SEGMENT_ROW_STEP, g->n_rows));
+}
+
+/* Panels of the matrices that share x with `out`, numbered after its own. */
+static void run_also(const segment *g, const mz_packed *x, int64_t begin, int64_t end,
+                     void *scratch) {
+    const mz_product_set *set = g->set;
+    int64_t first = n_panels(&set->out);
+    for (int i = 0; i < set->n_also; i++) {
+        const mz_matrix *w = &set->also[i];
+        const int64_t from = max_i64(begin, first) - first;
+        const int64_t to = min_i64(end, first + n_panels(w)) - first;
+        if (from < to) {
+            g->out_kernels->product(w, from, to, x, mz_tensor_f32(set->also_y[i], g->first),
+                                    set->also_y[i]->ld, false, scratch);
+        }
+        first += n_panels(w);
+    }
+}
+
 static void run_out(const segment *g, const mz_packed *x, int64_t begin, int64_t end,
                     void *scratch) {
     const mz_product_set *set = g->set;
     mz_matrix out = matrix_of(&set->out, set->out_data, g->expert);
+    run_also(g, x, begin, end, scratch);
+    end = min_i64(end, n_panels(&out));
+    if (begin >= end) {
+        return;
+    }
     if (is_gradient(set)) {
         out.first = g->first_value;
         out.d_in = g->n_values;
-        g->kernels->product(&out, begin, end, x, set->y_data[g->expert] + g->first * set->ld_y,
-                            set->ld_y, true, scratch);
+        g->out_kernels->product(&out, begin, end, x, set->y_data[g->expert] + g->first * set->ld_y,
+                                set->ld_y, true, scratch);
     } else {
-        g->kernels->product(&out, begin, end, x, mz_tensor_f32(set->y, g->first), set->y->ld,
-                            set->accumulate, scratch);
+        g->out_kernels->product(&out, begin, end, x, mz_tensor_f32(set->y, g->first), set->y->ld,
+                                set->accumulate, scratch);
     }
 }
 
@@ -197,7 +312,11 @@ static void run_stage(const product_job *job, const segment *g, stage st, int64_
     } else if (st == STAGE_HIDDEN) {
         const mz_matrix gate = matrix_of(&set->gate, set->gate_data, g->expert);
         const mz_matrix up = matrix_of(&set->up, set->up_data, g->expert);
-        g->kernels->gate_up(&gate, &up, begin, end, &x, &hidden, scratch);
+        const mz_packed plain = {.data = g->plain, .n_rows = hidden.n_rows, .width = hidden.width};
+        g->kernels->gate_up(&gate, &up, begin, end, &x, has_plain_hidden(g) ? &plain : &hidden,
+                            scratch);
+    } else if (st == STAGE_PACK_HIDDEN) {
+        run_pack_hidden(g, &hidden, begin, end);
     } else {
         run_out(g, is_ffn(set) ? &hidden : &x, begin, end, scratch);
     }
@@ -222,8 +341,7 @@ static void segment_task(void *arg, int64_t begin, int64_t end, int thread) {
     const product_job *job = arg;
     for (int64_t i = begin; i < end; i++) {
         segment g = job->segments[i];
-        g.x = job->own + (size_t)thread * job->own_bytes;
-        g.hidden = g.x + x_bytes(&g);
+        place(&g, job->own + (size_t)thread * job->own_bytes);
         for (int st = 0; st < STAGE_COUNT; st++) {
             run_stage(job, &g, (stage)st, 0, n_items(&g, (stage)st), thread);
         }
@@ -262,8 +380,8 @@ static void cut(product_job *job, const segment *whole, int64_t n_parts) {
 /* Segments that a gradient's rows are cut in, so that a small matrix too has items for all threads.
  * No result depends on it. */
 static int64_t gradient_parts(const product_job *job, const mz_product_set *set) {
-    const int64_t n_panels = ceil_div(set->out.d_out, MZ_PANEL) * set->n_experts;
-    const int64_t wanted = ceil_div((int64_t)job->n_threads * CHUNKS_PER_THREAD, n_panels);
+    const int64_t n = n_panels(&set->out) * set->n_experts;
+    const int64_t wanted = ceil_div((int64_t)job->n_threads * CHUNKS_PER_THREAD, n);
     return max_i64(min_i64(wanted, set->n_rows / GRADIENT_STEP), 1);
 }
 
@@ -279,7 +397,10 @@ static int64_t group_rows(const mz_product_set *set, int32_t expert, int64_t *fi
 
 static void cut_set(product_job *job, const mz_product_set *set, int64_t round) {
     for (int32_t e = 0; e < set->n_experts; e++) {
-        segment g = {.set = set, .kernels = kernels_of(job, set), .expert = e};
+        segment g = {.set = set,
+                     .kernels = kernels_of(job, set, first_matrix(set)),
+                     .out_kernels = kernels_of(job, set, &set->out),
+                     .expert = e};
         const int64_t n = group_rows(set, e, &g.first);
         if (!is_gradient(set)) {
             g.n_rows = n;
@@ -314,8 +435,10 @@ static void run_shared_stage(mz_stream *s, product_job *job, stage st) {
     int64_t work = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
         const segment *g = &job->segments[i];
-        const int64_t width = st == STAGE_OUT && is_ffn(g->set) ? g->set->out.d_in : g->n_values;
-        const int64_t cost = st == STAGE_PACK ? PACK_COST : max_i64(g->n_rows, ROWS_PER_READ);
+        const bool is_packing = st == STAGE_PACK || st == STAGE_PACK_HIDDEN;
+        const bool of_hidden = st == STAGE_PACK_HIDDEN || (st == STAGE_OUT && is_ffn(g->set));
+        const int64_t width = of_hidden ? g->set->out.d_in : g->n_values;
+        const int64_t cost = is_packing ? PACK_COST : max_i64(g->n_rows, ROWS_PER_READ);
         work += n_items(g, st) * MZ_PANEL * width * cost;
     }
     if (n > 0) {
@@ -334,7 +457,7 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     size_t largest = 0;
     for (int64_t i = 0; i < job->n_segments; i++) {
         const segment *g = &job->segments[i];
-        const size_t bytes = x_bytes(g) + hidden_bytes(g);
+        const size_t bytes = segment_memory(g);
         total += bytes;
         largest = bytes > largest ? bytes : largest;
     }
@@ -350,9 +473,8 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     uint8_t *at = memory;
     for (int64_t i = 0; i < job->n_segments; i++) {
         segment *g = &job->segments[i];
-        g->x = at;
-        g->hidden = at + x_bytes(g);
-        at = g->hidden + hidden_bytes(g);
+        place(g, at);
+        at += segment_memory(g);
     }
     for (int st = 0; st < STAGE_COUNT; st++) {
         run_shared_stage(s, job, (stage)st);
@@ -360,36 +482,69 @@ static mz_status run_segments(mz_stream *s, product_job *job) {
     return MZ_OK;
 }
 
+/* Whether gate and up read the same packed rows. */
+static bool match(const mz_matrix *a, const mz_matrix *b) {
+    return packed_for(a, NULL, 1, 1).block == packed_for(b, NULL, 1, 1).block &&
+           mz_product_precision(a->dtype, a->precision) ==
+               mz_product_precision(b->dtype, b->precision);
+}
+
+static mz_precision without_int8(mz_precision precision) {
+    return precision == MZ_PRECISION_INT8 ? MZ_PRECISION_F32 : precision;
+}
+
+/* A set as its kernels can run it: where gate and up differ in what they read they are multiplied
+ * as f32, and hidden values that come from other than INT8 products count in full. */
+static mz_product_set resolved(const mz_product_set *set) {
+    mz_product_set out = *set;
+    if (is_ffn(set)) {
+        if (!match(&out.gate, &out.up)) {
+            out.gate.precision = without_int8(out.gate.precision);
+            out.up.precision = without_int8(out.up.precision);
+        }
+        const mz_matrix *gate = &out.gate;
+        if (mz_product_precision(gate->dtype, gate->precision) != MZ_PRECISION_INT8) {
+            out.out.precision = without_int8(out.out.precision);
+        }
+    }
+    return out;
+}
+
 static mz_status check_set(mz_stream *s, const mz_product_set *set) {
-    const mz_precision precision = set->out.precision;
-    if (is_ffn(set) && (set->gate.precision != precision || set->up.precision != precision)) {
+    const mz_precision of_gate = mz_product_precision(set->gate.dtype, set->gate.precision);
+    const mz_precision of_out = mz_product_precision(set->out.dtype, set->out.precision);
+    if (is_ffn(set) &&
+        (!match(&set->gate, &set->up) || (of_gate != MZ_PRECISION_INT8 && of_gate != of_out))) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
                        "gated feed-forward: w_down has precision %s, w_gate or w_up the other one",
-                       precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
-    }
-    const mz_matrix *matrices[] = {&set->out, &set->gate, &set->up};
-    for (int i = 0; i < (is_ffn(set) ? 3 : 1); i++) {
-        const mz_dtype dtype = matrices[i]->dtype;
-        if (dtype != MZ_DTYPE_F32 && dtype != MZ_DTYPE_F16 && dtype != MZ_DTYPE_BF16) {
-            return mz_fail(&s->ctx->error, MZ_ERR_DTYPE,
-                           "product: weight is %s, expected f32, f16 or bf16",
-                           mz_dtype_get(dtype)->name);
-        }
+                       of_out == MZ_PRECISION_BF16 ? "bf16" : "f32");
     }
     return MZ_OK;
 }
 
-static mz_status plan_and_run(mz_stream *s, const mz_product_set *sets, int n_sets) {
+static size_t widest_scratch(const product_job *job, const mz_product_set *set) {
+    const int64_t widest = max_i64(first_matrix(set)->d_in, set->out.d_in);
+    const int64_t d_in = is_gradient(set) ? min_i64(widest, MZ_GRADIENT_ROWS) : widest;
+    const mz_matrix *matrices[] = {first_matrix(set), &set->out};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        const size_t bytes = align_64(kernels_of(job, set, matrices[i])->thread_bytes(d_in));
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static mz_status plan_and_run(mz_stream *s, const mz_product_set *given, int n_sets) {
     product_job job = {.isa = s->ctx->isa, .n_threads = mz_pool_n_threads(s->ctx->pool)};
+    mz_product_set sets[MZ_PRODUCT_SETS];
     int64_t n_segments = 0;
     int64_t n_rounds = 0;
     for (int i = 0; i < n_sets; i++) {
+        sets[i] = resolved(&given[i]);
         MZ_TRY(check_set(s, &sets[i]));
         n_rounds = max_i64(n_rounds, rounds_of(&sets[i]));
         n_segments += set_segments(&sets[i]);
-        const int64_t widest = max_i64(first_matrix(&sets[i])->d_in, sets[i].out.d_in);
-        const int64_t d_in = is_gradient(&sets[i]) ? min_i64(widest, MZ_GRADIENT_ROWS) : widest;
-        const size_t bytes = align_64(kernels_of(&job, &sets[i])->thread_bytes(d_in));
+        const size_t bytes = widest_scratch(&job, &sets[i]);
         job.thread_bytes = bytes > job.thread_bytes ? bytes : job.thread_bytes;
     }
     void *segments = NULL;
@@ -420,17 +575,39 @@ mz_status mz_products_run(mz_stream *s, const mz_product_set *sets, int n_sets) 
     return status;
 }
 
-/* Packed bytes of 32 rows in the widest form, f32. */
+/* Bytes of 32 rows in the widest form: all of f32 precision, hidden values also before they are
+ * packed. */
 static size_t widest_step(const mz_product_kernels *k, const mz_product_size *size) {
-    return mz_packed_bytes(k, MZ_SEGMENT_ROW_STEP, size->d_in, MZ_PRECISION_F32) +
-           mz_packed_bytes(k, MZ_SEGMENT_ROW_STEP, size->d_ff, MZ_PRECISION_F32);
+    const mz_packed x = {.n_rows = MZ_SEGMENT_ROW_STEP, .width = size->d_in};
+    const mz_packed hidden = {.n_rows = MZ_SEGMENT_ROW_STEP, .width = size->d_ff};
+    return mz_packed_bytes(k, &x) + 2 * mz_packed_bytes(k, &hidden);
+}
+
+/* The most that a thread keeps, of all tables that this instruction set may use. */
+static size_t most_thread_bytes(mz_isa isa, int64_t d_in) {
+    static const struct {
+        mz_dtype dtype;
+        mz_precision precision;
+    } users[] = {{MZ_DTYPE_F32, MZ_PRECISION_F32},
+                 {MZ_DTYPE_F32, MZ_PRECISION_BF16},
+                 {MZ_DTYPE_Q8_0, MZ_PRECISION_F32},
+                 {MZ_DTYPE_Q8_0, MZ_PRECISION_BF16},
+                 {MZ_DTYPE_Q8_0, MZ_PRECISION_INT8}};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof users / sizeof users[0]; i++) {
+        const size_t bytes = align_64(
+            mz_product_kernels_for(isa, users[i].dtype, users[i].precision)->thread_bytes(d_in));
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 /* A segment is full, or the only one of its expert: then at most 31 rows are padding. Its bytes are
  * at most segment_bytes or one step. Packed rows exist for all segments only while those are few
  * (run_segments). */
 size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int n_sets) {
-    const mz_product_kernels *k = mz_product_kernels_for(s->ctx->isa, MZ_PRECISION_F32);
+    const mz_product_kernels *k =
+        mz_product_kernels_for(s->ctx->isa, MZ_DTYPE_F32, MZ_PRECISION_F32);
     const size_t n_threads = (size_t)mz_pool_n_threads(s->ctx->pool);
     size_t n_segments = 0;
     size_t total = 0;
@@ -442,12 +619,14 @@ size_t mz_products_scratch(const mz_stream *s, const mz_product_size *sizes, int
         const size_t all = (size_t)n * step;
         n_segments += (size_t)n;
         total += all;
-        const size_t full = step > k->segment_bytes ? step : k->segment_bytes;
+        const size_t bound =
+            k->segment_bytes > LARGEST_SEGMENT ? k->segment_bytes : LARGEST_SEGMENT;
+        const size_t full = step > bound ? step : bound;
         const size_t one = full < all ? full : all;
         largest = one > largest ? one : largest;
         d_in = max_i64(d_in, max_i64(sizes[i].d_in, sizes[i].d_ff));
     }
     const size_t few = n_threads * CHUNKS_PER_THREAD * largest;
-    return align_64(n_segments * sizeof(segment)) + n_threads * align_64(k->thread_bytes(d_in)) +
-           (few < total ? few : total);
+    return align_64(n_segments * sizeof(segment)) +
+           n_threads * most_thread_bytes(s->ctx->isa, d_in) + (few < total ? few : total);
 }

@@ -18,18 +18,17 @@
 extern "C" {
 #endif
 
-/* Squares are summed in f32 lanes, lanes in f64; a row whose squares leave the safe range of f32 is
- * done again in f64. */
-mz_status mz_cpu_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                          const mz_tensor *weight, float eps);
+/* Squares are summed in f32 lanes, lanes in f64; a group whose squares leave the safe range of f32
+ * is done again in f64. */
+mz_status mz_cpu_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 
 mz_status mz_cpu_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                       const mz_rope_table *table, const mz_rows *rows);
 
 mz_status mz_cpu_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
 
-/* SiLU with an exponential of ours (under 2 ulp); gates below -88.3 give zero, where the exact
- * result is under 1e-35 times `up`. */
+/* With an exponential of ours (under 2 ulp); SiLU of gates below -88.3 gives zero, where the exact
+ * result is under 1e-35 times `up`. GELU by a rational form of erfc (relative error under 2e-7). */
 mz_status mz_cpu_gated_activation(mz_stream *s, const mz_tensor *y, const mz_tensor *gate,
                                   const mz_tensor *up, mz_activation activation);
 
@@ -37,22 +36,28 @@ mz_status mz_cpu_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const
                      float scale);
 
 mz_status mz_cpu_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                             const int32_t *rows);
+                             const int32_t *rows, float scale);
 
 mz_status mz_cpu_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                           const mz_tensor *v, const mz_rows *rows);
 
-/* Pages are visited from position 0 upwards with a running maximum (Milakov and Gimelshein 2018;
- * tiles as in Dao et al. 2022). A call may hold any ascending subset of a sequence's positions.
- * Values at positions after a row's own never enter its arithmetic, whatever they are. Takes
+mz_status mz_cpu_kv_rotate(mz_stream *s, const mz_kv_layer *cache, int64_t sequence,
+                           int64_t first_page, int64_t n_pages, const mz_rope_table *table,
+                           int64_t n);
+
+/* Spans of 256 positions are worked on alone and merged from the first to the last (Milakov and
+ * Gimelshein 2018; tiles as in Dao et al. 2022); threads share out tiles of queries and, where
+ * those are few, spans. A call may hold any ascending subset of a sequence's positions. Values at
+ * positions that a row does not see never enter its arithmetic, whatever they are. Takes
  * mz_cpu_attention_scratch bytes from the stream's arena and gives them back. Errors: LIMIT when
  * they do not fit. */
 mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                           const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                           const mz_kv_layer *cache, const mz_rows *rows,
+                           const mz_attention_rule *rule);
 
-/* Bytes that mz_cpu_attention takes from the arena: independent of the number of rows and of their
- * positions. */
-size_t mz_cpu_attention_scratch(int n_threads, int64_t head_dim);
+/* Bytes that mz_cpu_attention takes from the arena: 16 a row, and what does not depend on rows and
+ * positions. head_dim is that of values. */
+size_t mz_cpu_attention_scratch(int n_threads, int64_t n_rows, int64_t head_dim);
 
 /* Experts are chosen by their f32 logits, ties to the lower id, NaN after every number. The softmax
  * is monotone, so this differs from choosing by rounded f32 probabilities only where two different
@@ -65,6 +70,13 @@ mz_status mz_cpu_dispatch(mz_stream *s, const mz_routing *routing);
 mz_status mz_cpu_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *expert_out,
                          const mz_routing *routing, const mz_tensor *shared_out,
                          const mz_tensor *shared_logit);
+
+/* Of some kinds of routers and experts; see core/ops/routing_rules.h and core/ops/plain_experts.h.
+ */
+mz_status mz_cpu_mask_logits(mz_stream *s, const mz_tensor *logits, const mz_tensor *in,
+                             const mz_router *router, const mz_rows *rows);
+mz_status mz_cpu_plain_experts(mz_stream *s, const mz_tensor *expert_out, const mz_tensor *x,
+                               const mz_plain_experts *plain, const mz_routing *routing);
 
 #ifdef __cplusplus
 }

@@ -15,14 +15,14 @@
 extern "C" {
 #endif
 
-/* With d_weight, takes mz_cpu_rms_norm_backward_scratch bytes from the stream's arena and gives
- * them back. Errors: LIMIT when they do not fit; then nothing was added. */
-mz_status mz_cpu_rms_norm_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_weight,
-                                   const mz_tensor *d_y, const mz_tensor *x,
-                                   const mz_tensor *weight, float eps);
+/* Takes mz_cpu_norm_backward_scratch bytes from the stream's arena and gives them back. Errors:
+ * LIMIT when they do not fit; then nothing was added. */
+mz_status mz_cpu_norm_backward(mz_stream *s, const mz_norm_gradient *d, const mz_tensor *d_y,
+                               const mz_tensor *x, const mz_norm *norm);
 
-/* One f32 row for each 32 rows (partial sums of d_weight). */
-size_t mz_cpu_rms_norm_backward_scratch(int64_t n_rows, int64_t width);
+/* For each 32 rows an f32 partial sum of each of the n_sums values of d->weight and d->bias that
+ * are wanted. */
+size_t mz_cpu_norm_backward_scratch(int64_t n_rows, int64_t n_sums);
 
 mz_status mz_cpu_rope_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                const mz_rope_table *table, const mz_rows *rows);
@@ -30,16 +30,16 @@ mz_status mz_cpu_rope_backward(mz_stream *s, const mz_tensor *d_x, const mz_tens
 mz_status mz_cpu_softmax_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
                                   const mz_tensor *y);
 
-/* Gates below -87.3 add nothing to d->gate, where the exact slope is under 1e-35. */
+/* SiLU gates below -87.3 add nothing to d->gate, where the exact slope is under 1e-35. */
 mz_status mz_cpu_gated_activation_backward(mz_stream *s, const mz_gated_gradient *d,
                                            const mz_tensor *d_y, const mz_tensor *gate,
                                            const mz_tensor *up, mz_activation activation);
 
 mz_status mz_cpu_accumulate(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y, float scale);
 
-/* The same bits as the reference. */
+/* With a scale of 1 the same bits as the reference. */
 mz_status mz_cpu_gather_rows_backward(mz_stream *s, const mz_tensor *d_x, const mz_tensor *d_y,
-                                      const int32_t *rows);
+                                      const int32_t *rows, float scale);
 
 /* The probabilities of chosen experts are routing->gate_weights, those of the others come from the
  * logits again. */
@@ -50,6 +50,13 @@ mz_status mz_cpu_route_backward(mz_stream *s, const mz_tensor *d_logits,
 mz_status mz_cpu_combine_backward(mz_stream *s, const mz_combine_gradient *d, const mz_tensor *d_y,
                                   const mz_tensor *expert_out, const mz_routing *routing,
                                   const mz_tensor *shared_out, const mz_tensor *shared_logit);
+
+mz_status mz_cpu_mask_logits_backward(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows);
+mz_status mz_cpu_plain_experts_backward(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing);
 
 #ifdef __cplusplus
 }

@@ -3,7 +3,8 @@
 #include "core/ops/cpu/rows_internal.h"
 #include "core/threads.h"
 
-/* Values of scratch that one thread needs: see self_tile in self_attention_kernels.inc. */
+/* Values of scratch that one thread needs: see self_tile in self_attention_kernels.inc. head_dim is
+ * that of keys or of values, whichever is wider. */
 static int64_t scratch_floats(mz_op_id op, int64_t head_dim) {
     const int64_t stride = (head_dim + MZ_SELF_PAD - 1) / MZ_SELF_PAD * MZ_SELF_PAD;
     const int64_t forward = MZ_SELF_TILE * (2 * head_dim + 2 + MZ_SELF_TILE);
@@ -28,16 +29,14 @@ size_t mz_cpu_self_attention_scratch(const mz_stream *s, mz_op_id op, const mz_o
  * most n_rows. */
 static int64_t cut_sequences(const mz_rows *rows, int64_t max_rows, mz_sequence_rows *out) {
     int64_t n_pieces = 0;
-    int64_t begin = 0;
-    for (int64_t row = 0; row < rows->n_rows;) {
-        begin = rows->sequence[row] == rows->sequence[begin] ? begin : row;
-        int64_t n = 1;
-        while (n < max_rows && row + n < rows->n_rows &&
-               rows->sequence[row + n] == rows->sequence[row]) {
-            n++;
+    for (int64_t begin = 0, end = 0; begin < rows->n_rows; begin = end) {
+        while (end < rows->n_rows && rows->sequence[end] == rows->sequence[begin]) {
+            end++;
         }
-        out[n_pieces++] = (mz_sequence_rows){.begin = begin, .row = row, .n = n};
-        row += n;
+        for (int64_t row = begin; row < end; row += max_rows) {
+            const int64_t n = end - row < max_rows ? end - row : max_rows;
+            out[n_pieces++] = (mz_sequence_rows){.begin = begin, .end = end, .row = row, .n = n};
+        }
     }
     return n_pieces;
 }
@@ -65,7 +64,9 @@ static mz_status run(mz_stream *s, mz_op_id op, self_attention_task_arg *arg, co
                      int64_t max_rows) {
     /* Not an activation: given back even where the stream keeps those. */
     const size_t mark = mz_arena_mark(&s->arena);
-    const mz_op_size size = {.n_rows = rows->n_rows, .head_dim = arg->job.in->head_dim};
+    const int64_t d = arg->job.in->head_dim;
+    const int64_t d_v = mz_qkv_head_dim_v(arg->job.in);
+    const mz_op_size size = {.n_rows = rows->n_rows, .head_dim = d > d_v ? d : d_v};
     void *scratch = NULL;
     MZ_TRY(mz_stream_take_bytes(s, mz_cpu_self_attention_scratch(s, op, &size),
                                 "self attention scratch", &scratch));
@@ -80,13 +81,14 @@ static mz_status run(mz_stream *s, mz_op_id op, self_attention_task_arg *arg, co
 }
 
 mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale) {
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule) {
     self_attention_task_arg arg = {
         .job = {.y = y,
                 .log_sums = log_sums,
                 .in = in,
                 .group = in->q.shape[1] / in->k.shape[1],
-                .scale = scale},
+                .rule = *rule},
         .kernel = mz_row_kernels_for(s->ctx->isa)->self_attention,
         .n_heads = in->q.shape[1] / in->head_dim,
     };
@@ -95,7 +97,8 @@ mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tenso
 
 mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale) {
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule) {
     self_attention_task_arg arg = {
         .job = {.y = y,
                 .log_sums = log_sums,
@@ -103,7 +106,7 @@ mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz
                 .d = d,
                 .d_y = d_y,
                 .group = in->q.shape[1] / in->k.shape[1],
-                .scale = scale},
+                .rule = *rule},
         .kernel = mz_row_kernels_for(s->ctx->isa)->self_attention_backward,
         .n_heads = in->k.shape[1] / in->head_dim,
     };

@@ -6,8 +6,8 @@
  * depend on the number of threads, nor on the other sequences of the call; they do depend on the
  * instruction set.
  *
- * A row may see a NaN or an infinity of a later row of its own sequence (0 times infinity), unlike
- * in mz_op_attention; never one of another sequence.
+ * A row may see a NaN or an infinity of a row of its own sequence that the rule hides from it (0
+ * times infinity), unlike in mz_op_attention; never one of another sequence.
  *
  * Scratch comes from the stream's arena and goes back at the end of the op. Errors: LIMIT when it
  * does not fit. */
@@ -24,15 +24,18 @@ extern "C" {
 
 /* Threads share out tiles of queries, head by head. */
 mz_status mz_cpu_self_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *log_sums,
-                                const mz_qkv *in, const mz_rows *rows, float scale);
+                                const mz_qkv *in, const mz_rows *rows,
+                                const mz_attention_rule *rule);
 
 /* Threads share out pairs of a sequence and a kv head, so that each gradient is written by one. */
 mz_status mz_cpu_self_attention_backward(mz_stream *s, const mz_qkv *d, const mz_tensor *d_y,
                                          const mz_tensor *y, const mz_tensor *log_sums,
-                                         const mz_qkv *in, const mz_rows *rows, float scale);
+                                         const mz_qkv *in, const mz_rows *rows,
+                                         const mz_attention_rule *rule);
 
 /* Bytes that either op (MZ_OP_SELF_ATTENTION or MZ_OP_SELF_ATTENTION_BACKWARD) takes from the arena
- * at most. Linear in n_rows (24 bytes each), the number of threads and head_dim. */
+ * at most. Linear in n_rows (32 bytes each), the number of threads and head_dim (the wider of keys
+ * and values). */
 size_t mz_cpu_self_attention_scratch(const mz_stream *s, mz_op_id op, const mz_op_size *size);
 
 #ifdef __cplusplus

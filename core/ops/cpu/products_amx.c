@@ -578,7 +578,7 @@ static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_be
             multiply(&pu, &t, x_parts, u);
             add_bias(g, ld_c, gate, pg.row);
             add_bias(u, ld_c, up, pu.row);
-            mz_row_kernels_avx512.silu_mul(h, g, u, MZ_PANEL * ld_c);
+            mz_row_kernels_avx512.activate(h, g, u, MZ_PANEL * ld_c, MZ_ACTIVATION_SILU);
             store_hidden(hidden, panel, pair, t.both, h);
         }
     }

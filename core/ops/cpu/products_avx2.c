@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 #include "core/ops/cpu/rows_internal.h"
 
 /* 2 vectors of rows x 6 tokens fill 12 of the 16 registers. */

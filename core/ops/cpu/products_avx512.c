@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 #include "core/ops/cpu/products_vec512.inc"
 #include "core/ops/cpu/rows_internal.h"
 

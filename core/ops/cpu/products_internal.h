@@ -25,8 +25,8 @@ enum {
  * line index[first + k] / divisor. */
 typedef struct mz_matrix {
     const uint8_t *data;
-    mz_dtype dtype; /* f32, f16 or bf16 */
-    mz_precision precision;
+    mz_dtype dtype; /* a floating-point type; `first` and `ld` count elements of whole blocks */
+    mz_precision precision; /* INT8 only for types that have kernels for it */
     int64_t d_out, d_in, ld;
     const float *bias; /* [d_out], or NULL */
     bool transposed;
@@ -58,6 +58,8 @@ typedef struct mz_packed {
     uint8_t *data;
     int64_t n_rows, width;
     mz_precision precision;
+    int block; /* of INT8 precision: values in a block; 0 for hidden values: f32 rows, `width`
+                  apart, which the next table packs */
 } mz_packed;
 
 /* A constant table. Panel p is weight rows [MZ_PANEL p, MZ_PANEL (p + 1)), the last one shorter.
@@ -67,7 +69,7 @@ typedef struct mz_product_kernels {
     int64_t row_step, width_step;
     int64_t segment_rows;   /* most rows of a segment, at most MZ_SEGMENT_ROWS */
     size_t segment_bytes;   /* most bytes of a segment's packed rows, for the cache's sake */
-    int64_t value_bytes[2]; /* bytes of a packed value, by mz_precision */
+    int64_t value_bytes[2]; /* bytes of a packed value, F32 and BF16 */
     size_t (*thread_bytes)(int64_t d_in);
     /* Packs rows [begin, end) of src to the same rows of dst; begin is a multiple of row_step, and
      * so is end unless it is the last row. */
@@ -87,11 +89,18 @@ extern const mz_product_kernels mz_product_kernels_avx512;
 extern const mz_product_kernels mz_product_kernels_avx512_bf16; /* of bf16 precision only */
 extern const mz_product_kernels mz_product_kernels_amx;
 
-const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_precision precision);
+/* Bytes of an element's row: of `n` elements, whole blocks. */
+size_t mz_elements_bytes(mz_dtype dtype, int64_t n);
 
-/* Bytes of `n_rows` packed rows; a multiple of 64. */
-size_t mz_packed_bytes(const mz_product_kernels *kernels, int64_t n_rows, int64_t width,
-                       mz_precision precision);
+/* The table for a matrix of this type. AMX has none for block-quantised types. */
+const mz_product_kernels *mz_product_kernels_for(mz_isa isa, mz_dtype dtype,
+                                                 mz_precision precision);
+
+/* The precision that a matrix of this type is multiplied with where `precision` is asked for. */
+mz_precision mz_product_precision(mz_dtype dtype, mz_precision precision);
+
+/* Bytes of packed rows of x's size; a multiple of 64. */
+size_t mz_packed_bytes(const mz_product_kernels *kernels, const mz_packed *x);
 
 /* ---- Running them ---- */
 
@@ -107,6 +116,10 @@ typedef struct mz_product_set {
     int64_t n_rows;
     mz_row_source source;
     const mz_tensor *y;
+    const mz_matrix *also; /* [n_also] more matrices of the same x, which `out`'s table multiplies
+                              in the same packed form */
+    const mz_tensor *const *also_y;
+    int n_also;
     bool accumulate;      /* add to y; not for a feed-forward's hidden values */
     float *const *y_data; /* [n_experts], or NULL; see below */
     int64_t ld_y;

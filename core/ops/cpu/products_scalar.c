@@ -5,6 +5,7 @@
 
 #include "core/half.h"
 #include "core/ops/cpu/products_internal.h"
+#include "core/ops/cpu/quantised_internal.h"
 #include "core/ops/cpu/rows_internal.h"
 
 enum { VLEN = 4, UNIT_VALUES = 1, TILE_VECS = 1, TOKEN_STEP = 1 };

@@ -7,8 +7,9 @@
 
 #include "core/ops/cpu/rows_internal.h"
 
-/* 6 queries x 2 vectors fill 12 of the 16 registers. */
-enum { VLEN = 8, SCORE_VECS = 2, VALUE_VECS = 2 };
+/* Vectors of positions or columns that 1, up to 3 and up to 6 queries are multiplied with at once:
+ * 8 to 12 sums, of the 16 registers, hide the latency of two multiply-adds a cycle. */
+enum { VLEN = 8, VECS_1 = 8, VECS_3 = 4, VECS_6 = 2 };
 
 typedef __m256 vec;
 
@@ -37,6 +38,21 @@ MZ_KERNEL_INLINE vec v_load_n(const float *p, int64_t n) {
 
 MZ_KERNEL_INLINE void v_store_n(float *p, vec x, int64_t n) {
     _mm256_maskstore_ps(p, first_lanes(n), x);
+}
+
+/* VLEN elements of a 16-bit or an 8-bit type. */
+MZ_KERNEL_INLINE vec v_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+MZ_KERNEL_INLINE vec v_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+
+/* To nearest, ties to even. */
+MZ_KERNEL_INLINE void v_store_f16(uint16_t *p, vec x) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
 MZ_KERNEL_INLINE vec v_add(vec a, vec b) {
@@ -120,22 +136,26 @@ MZ_KERNEL_INLINE void transpose_4x4(float *to, int64_t to_stride, const float *f
 #include "core/ops/cpu/self_attention_kernels.inc"
 
 const mz_row_kernels mz_row_kernels_avx2 = {
-    .rms_norm = rms_norm_row,
+    .norm = norm_row,
     .rope = rope_row,
     .softmax = softmax_row,
-    .silu_mul = silu_mul_row,
+    .activate = activate_row,
     .add = add_row,
     .exp = exp_row,
     .exp_sum = exp_sum_row,
     .combine = combine_row,
-    .attention = attention_rows,
+    .to_f16 = to_f16_row,
+    .to_int8 = to_int8_block,
+    .attention_span = attention_span,
+    .attention_merge = attention_merge,
+    .attention_finish = attention_finish,
     .dot = dot_row,
     .add_scaled = add_scaled_row,
     .add_exp = add_exp_row,
-    .rms_norm_backward = rms_norm_backward_row,
+    .norm_backward = norm_backward_row,
     .rope_backward = rope_backward_row,
     .softmax_backward = softmax_backward_row,
-    .silu_mul_backward = silu_mul_backward_row,
+    .activate_backward = activate_backward_row,
     .self_attention = self_attention_rows,
     .self_attention_backward = self_attention_backward_rows,
 };

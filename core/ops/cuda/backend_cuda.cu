@@ -101,6 +101,15 @@ static mz_status cuda_download(mz_stream *s, void *dst, const void *src, size_t 
     return cuda_synchronize(s);
 }
 
+static mz_status cuda_copy(mz_stream *s, void *dst, const void *src, size_t bytes) {
+    if (bytes == 0) {
+        return MZ_OK;
+    }
+    return mz_cuda_check(
+        s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, (cudaStream_t)s->native),
+        "copying on the device");
+}
+
 static const mz_backend cuda_backend = {
     /* name */ "cuda",
     /* abi_version */ MZ_BACKEND_ABI,
@@ -111,10 +120,11 @@ static const mz_backend cuda_backend = {
     /* buffer_free */ cuda_buffer_free,
     /* upload */ cuda_upload,
     /* download */ cuda_download,
+    /* copy */ cuda_copy,
     /* synchronize */ cuda_synchronize,
     /* scratch_bytes */ NULL,
     /* linear */ mz_cuda_linear,
-    /* rms_norm */ mz_cuda_rms_norm,
+    /* norm */ mz_cuda_norm,
     /* rope */ mz_cuda_rope,
     /* softmax */ mz_cuda_softmax,
     /* gated_activation */ mz_cuda_gated_activation,
@@ -122,12 +132,16 @@ static const mz_backend cuda_backend = {
     /* gather_rows */ mz_cuda_gather_rows,
     /* kv_write */ mz_cuda_kv_write,
     /* attention */ mz_cuda_attention,
+    /* kv_rotate */ NULL,
     /* route */ mz_cuda_route,
     /* dispatch */ mz_cuda_dispatch,
     /* grouped_linear */ mz_cuda_grouped_linear,
     /* combine */ mz_cuda_combine,
-    /* gated_ffn */ NULL,
+    /* linears */ NULL,
+    /* ffn */ NULL,
     /* moe */ NULL,
+    /* mask_logits */ NULL,
+    /* plain_experts */ NULL,
     /* training */ NULL,
 };
 

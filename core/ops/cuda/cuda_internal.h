@@ -25,8 +25,7 @@ mz_status mz_cuda_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tens
                                  bool gather);
 
 /* rows.cu */
-mz_status mz_cuda_rms_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                           const mz_tensor *weight, float eps);
+mz_status mz_cuda_norm(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const mz_norm *norm);
 mz_status mz_cuda_rope(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                        const mz_rope_table *table, const mz_rows *rows);
 mz_status mz_cuda_softmax(mz_stream *s, const mz_tensor *y, const mz_tensor *x);
@@ -35,13 +34,14 @@ mz_status mz_cuda_gated_activation(mz_stream *s, const mz_tensor *y, const mz_te
 mz_status mz_cuda_add(mz_stream *s, const mz_tensor *y, const mz_tensor *a, const mz_tensor *b,
                       float scale);
 mz_status mz_cuda_gather_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
-                              const int32_t *rows);
+                              const int32_t *rows, float scale);
 
 /* attention.cu */
 mz_status mz_cuda_kv_write(mz_stream *s, const mz_kv_layer *cache, const mz_tensor *k,
                            const mz_tensor *v, const mz_rows *rows);
 mz_status mz_cuda_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
-                            const mz_kv_layer *cache, const mz_rows *rows, float scale);
+                            const mz_kv_layer *cache, const mz_rows *rows,
+                            const mz_attention_rule *rule);
 
 /* moe.cu */
 mz_status mz_cuda_route(mz_stream *s, const mz_router *router, const mz_routing *routing);

@@ -37,12 +37,12 @@ static __device__ __forceinline__ product_tiles *shared_tiles() {
 /* The tile of y at rows [first_row, first_row + TILE_TOKENS) below end_row and outputs [first_out,
  * first_out + 64):
  *   y_ro = b_o + sum_i W_oi x_source(r),i
- * accumulated in f32 with i ascending, whatever the tile and the other rows. Block: 128 threads; thread (g, l) = (t / 16, t % 16) owns
- * rows 4 g .. 4 g + 3 and outputs l, l + 16, l + 32, l + 48. Shared: product_tiles. Nothing need
- * divide or be aligned: what lies outside reads as 0 and is not written. One variant for one token
- * and for many, because both must add in the same order; it is not tuned, and its speed has not
- * been measured on a GPU. Twins: mz_ref_linear and mz_ref_grouped_linear. Test:
- * tests/cudasim/test_cuda_ops. */
+ * accumulated in f32 with i ascending, whatever the tile and the other rows. Block: 128 threads;
+ * thread (g, l) = (t / 16, t % 16) owns rows 4 g .. 4 g + 3 and outputs l, l + 16, l + 32, l + 48.
+ * Shared: product_tiles. Nothing need divide or be aligned: what lies outside reads as 0 and is not
+ * written. One variant for one token and for many, because both must add in the same order; it is
+ * not tuned, and its speed has not been measured on a GPU. Twins: mz_ref_linear and
+ * mz_ref_grouped_linear. Test: tests/cudasim/test_cuda_ops. */
 template <class W>
 static __device__ void product_tile(float *y, const float *x, const W *w, const float *bias,
                                     const int32_t *row_index, const product_shape &shape,
@@ -171,6 +171,10 @@ mz_status mz_cuda_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x, c
 mz_status mz_cuda_grouped_linear(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                                  const mz_linear_bank *bank, const mz_routing *routing,
                                  bool gather) {
+    if (bank->bias != NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "cuda: grouped_linear: no kernel for experts with biases");
+    }
     const size_t n_slots = (size_t)mz_tensor_n_rows(y);
     if (n_slots == 0 || bank->d_out == 0) {
         return MZ_OK;

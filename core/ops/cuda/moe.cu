@@ -85,9 +85,13 @@ static __global__ void __launch_bounds__(ROUTE_WARPS *MZ_CUDA_WARP)
 }
 
 mz_status mz_cuda_route(mz_stream *s, const mz_router *router, const mz_routing *routing) {
-    if (router->kind != MZ_ROUTER_SOFTMAX_TOPK) {
+    const bool is_plain = !router->renormalise && !router->unit_weights && router->scale == 0 &&
+                          router->selection_bias.n_dims == 0 && router->n_groups == 0 &&
+                          !router->by_modality && router->n_zero == 0;
+    if (router->kind != MZ_ROUTER_SOFTMAX_TOPK || !is_plain) {
         return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "cuda: route: no kernel for router kind %d", (int)router->kind);
+                       "cuda: route: no kernel for router kind %d%s", (int)router->kind,
+                       is_plain ? "" : " with its options");
     }
     if (routing->n_tokens == 0) {
         return MZ_OK;
@@ -207,7 +211,7 @@ struct combine_shape {
 };
 
 /* y_t = sum over ranks k, ascending, of gate_weights[t, k] expert_out[slot_row[t, k]], then
- * + sigmoid(shared_logit_t) shared_out_t unless shared_out is NULL.
+ * + sigmoid(shared_logit_t) shared_out_t unless shared_out is NULL; without logits times 1.
  * One block owns a token, one thread every 128th column. Twin: mz_ref_combine. */
 static __global__ void __launch_bounds__(COMBINE_THREADS)
     combine_kernel(float *y, const float *expert_out, const int32_t *slot_row,
@@ -215,7 +219,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
                    combine_shape shape) {
     const int64_t token = blockIdx.x;
     const float gate =
-        shared_out != NULL ? mz_cuda_sigmoid(shared_logit[token * shape.ld_logit]) : 0.0f;
+        shared_logit != NULL ? mz_cuda_sigmoid(shared_logit[token * shape.ld_logit]) : 1.0f;
     for (int64_t i = threadIdx.x; i < shape.width; i += COMBINE_THREADS) {
         float sum = 0.0f;
         for (int rank = 0; rank < shape.top_k; rank++) {
@@ -237,12 +241,13 @@ mz_status mz_cuda_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exp
         return MZ_OK;
     }
     const bool shared = shared_out != NULL;
+    const bool gated = shared_logit != NULL;
     combine_shape shape = {};
     shape.width = width;
     shape.ld_y = y->ld;
     shape.ld_expert = expert_out->ld;
     shape.ld_shared = shared ? shared_out->ld : 0;
-    shape.ld_logit = shared ? shared_logit->ld : 0;
+    shape.ld_logit = gated ? shared_logit->ld : 0;
     shape.top_k = routing->top_k;
     cudaLaunchConfig_t config;
     MZ_TRY(mz_cuda_grid(s, "combine", (size_t)routing->n_tokens, 1, COMBINE_THREADS, &config));
@@ -250,6 +255,6 @@ mz_status mz_cuda_combine(mz_stream *s, const mz_tensor *y, const mz_tensor *exp
         &config, combine_kernel, (float *)y->data, (const float *)expert_out->data,
         (const int32_t *)routing->slot_row, (const float *)routing->gate_weights,
         shared ? (const float *)shared_out->data : (const float *)NULL,
-        shared ? (const float *)shared_logit->data : (const float *)NULL, shape);
+        gated ? (const float *)shared_logit->data : (const float *)NULL, shape);
     return mz_cuda_check(s, code, "combine");
 }

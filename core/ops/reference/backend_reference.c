@@ -4,7 +4,7 @@
 
 static const mz_training_ops training = {
     .linear_backward = mz_ref_linear_backward,
-    .rms_norm_backward = mz_ref_rms_norm_backward,
+    .norm_backward = mz_ref_norm_backward,
     .rope_backward = mz_ref_rope_backward,
     .softmax_backward = mz_ref_softmax_backward,
     .gated_activation_backward = mz_ref_gated_activation_backward,
@@ -15,6 +15,8 @@ static const mz_training_ops training = {
     .route_backward = mz_ref_route_backward,
     .grouped_linear_backward = mz_ref_grouped_linear_backward,
     .combine_backward = mz_ref_combine_backward,
+    .mask_logits_backward = mz_ref_mask_logits_backward,
+    .plain_experts_backward = mz_ref_plain_experts_backward,
 };
 
 static const mz_backend reference = {
@@ -27,9 +29,10 @@ static const mz_backend reference = {
     .buffer_free = mz_host_buffer_free,
     .upload = mz_host_copy,
     .download = mz_host_copy,
+    .copy = mz_host_copy,
     .synchronize = mz_host_synchronize,
     .linear = mz_ref_linear,
-    .rms_norm = mz_ref_rms_norm,
+    .norm = mz_ref_norm,
     .rope = mz_ref_rope,
     .softmax = mz_ref_softmax,
     .gated_activation = mz_ref_gated_activation,
@@ -37,10 +40,13 @@ static const mz_backend reference = {
     .gather_rows = mz_ref_gather_rows,
     .kv_write = mz_ref_kv_write,
     .attention = mz_ref_attention,
+    .kv_rotate = mz_ref_kv_rotate,
     .route = mz_ref_route,
     .dispatch = mz_ref_dispatch,
     .grouped_linear = mz_ref_grouped_linear,
     .combine = mz_ref_combine,
+    .mask_logits = mz_ref_mask_logits,
+    .plain_experts = mz_ref_plain_experts,
     .training = &training,
 };
 

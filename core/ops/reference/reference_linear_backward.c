@@ -28,7 +28,8 @@ static void add_to_row(float *d_x, const mz_tensor *d_y, const mz_linear_bank *w
     for (int64_t k = 0; k < w->d_in; k++) {
         double sum = d_x[k];
         for (int32_t j = 0; j < n; j++) {
-            sum += times_column(d_y, slot_row[j], w, expert_ids[j], k);
+            const bool has_matrix = expert_ids[j] >= 0 && expert_ids[j] < w->n_experts;
+            sum += has_matrix ? times_column(d_y, slot_row[j], w, expert_ids[j], k) : 0;
         }
         d_x[k] = (float)sum;
     }
@@ -71,10 +72,10 @@ mz_status mz_ref_linear_backward(mz_stream *s, const mz_linear_gradient *d_w, co
     return MZ_OK;
 }
 
-mz_status mz_ref_grouped_linear_backward(mz_stream *s, float *const *d_w, const mz_tensor *d_x,
-                                         const mz_tensor *d_y, const mz_tensor *x,
-                                         const mz_linear_bank *bank, const mz_routing *routing,
-                                         bool gather) {
+mz_status mz_ref_grouped_linear_backward(mz_stream *s, const mz_bank_gradient *d_w,
+                                         const mz_tensor *d_x, const mz_tensor *d_y,
+                                         const mz_tensor *x, const mz_linear_bank *bank,
+                                         const mz_routing *routing, bool gather) {
     (void)s;
     const int32_t top_k = routing->top_k;
     for (int64_t t = 0; t < routing->n_tokens && d_x != NULL && d_x->n_dims > 0; t++) {
@@ -84,20 +85,32 @@ mz_status mz_ref_grouped_linear_backward(mz_stream *s, float *const *d_w, const 
             add_to_row(mz_tensor_f32(d_x, t), d_y, bank, ids, rows, top_k);
         } else {
             for (int32_t k = 0; k < top_k; k++) {
+                if (rows[k] < 0) {
+                    continue;
+                }
                 add_to_row(mz_tensor_f32(d_x, rows[k]), d_y, bank, ids + k, rows + k, 1);
             }
         }
     }
-    for (int32_t e = 0; e < routing->n_experts && d_w != NULL; e++) {
+    for (int32_t e = 0; e < bank->n_experts && d_w != NULL && d_w->bias != NULL; e++) {
+        for (int64_t o = 0; o < bank->d_out; o++) {
+            double sum = d_w->bias[e][o];
+            for (int32_t i = routing->expert_offsets[e]; i < routing->expert_offsets[e + 1]; i++) {
+                sum += (double)mz_tensor_f32(d_y, i)[o];
+            }
+            d_w->bias[e][o] = (float)sum;
+        }
+    }
+    for (int32_t e = 0; e < bank->n_experts && d_w != NULL && d_w->weight != NULL; e++) {
         for (int64_t j = 0; j < bank->d_out * bank->d_in; j++) {
             const int64_t o = j / bank->d_in;
             const int64_t k = j % bank->d_in;
-            double sum = d_w[e][j];
+            double sum = d_w->weight[e][j];
             for (int32_t i = routing->expert_offsets[e]; i < routing->expert_offsets[e + 1]; i++) {
                 sum += factor(d_y, i, o, bank->precision) *
                        factor(x, x_row(routing, gather, i), k, bank->precision);
             }
-            d_w[e][j] = (float)sum;
+            d_w->weight[e][j] = (float)sum;
         }
     }
     return MZ_OK;

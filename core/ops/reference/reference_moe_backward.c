@@ -1,51 +1,16 @@
 #include <math.h>
 
+#include "core/ops/plain_experts.h"
 #include "core/ops/reference/reference_ops.h"
-
-/* What softmax divides exp(logit - *max) by; NaN logits count as -inf, a row of only those gives
- * 0. */
-static double softmax_sum(const float *logits, int32_t n, double *max) {
-    double sum = 0;
-    *max = -INFINITY;
-    for (int32_t e = 0; e < n; e++) {
-        *max = fmax(*max, (double)logits[e]); /* fmax passes over NaN */
-    }
-    for (int32_t e = 0; e<n && * max> - INFINITY; e++) {
-        sum += isnan(logits[e]) ? 0 : exp((double)logits[e] - *max);
-    }
-    return sum;
-}
-
-static void route_token(float *d_logits, const float *d_weights, const int32_t *ids,
-                        const mz_router *router, const float *logits) {
-    double max = 0;
-    const double sum = softmax_sum(logits, router->n_experts, &max);
-    double mean = 0; /* of the gradients, under p */
-    for (int32_t e = 0; e < router->n_experts && sum > 0; e++) {
-        for (int32_t k = 0; k < router->top_k; k++) {
-            const bool chosen = ids[k] == e && !isnan(logits[e]);
-            mean += chosen ? exp((double)logits[e] - max) / sum * (double)d_weights[k] : 0;
-        }
-    }
-    for (int32_t e = 0; e < router->n_experts && sum > 0; e++) {
-        double g = 0;
-        for (int32_t k = 0; k < router->top_k; k++) {
-            g = ids[k] == e ? (double)d_weights[k] : g;
-        }
-        if (!isnan(logits[e])) {
-            mz_ref_add_to(&d_logits[e], exp((double)logits[e] - max) / sum * (g - mean));
-        }
-    }
-}
+#include "core/ops/routing_rules.h"
 
 mz_status mz_ref_route_backward(mz_stream *s, const mz_tensor *d_logits,
                                 const mz_tensor *d_gate_weights, const mz_router *router,
                                 const mz_routing *routing) {
     (void)s;
     for (int64_t t = 0; t < routing->n_tokens && mz_gradient_wanted(d_logits); t++) {
-        route_token(mz_tensor_f32(d_logits, t), mz_tensor_f32(d_gate_weights, t),
-                    routing->expert_ids + t * router->top_k, router,
-                    mz_tensor_f32(&routing->logits, t));
+        mz_route_token_backward(mz_tensor_f32(d_logits, t), mz_tensor_f32(d_gate_weights, t),
+                                router, routing, t);
     }
     return MZ_OK;
 }
@@ -74,6 +39,9 @@ mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, co
         for (int32_t k = 0; k < routing->top_k; k++) {
             const int64_t j = t * routing->top_k + k;
             const int32_t row = routing->slot_row[j];
+            if (row < 0) {
+                continue;
+            }
             if (mz_gradient_wanted(&d->expert_out)) {
                 add_scaled(mz_tensor_f32(&d->expert_out, row), (double)routing->gate_weights[j], g,
                            n);
@@ -86,7 +54,9 @@ mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, co
         if (shared_out == NULL) {
             continue;
         }
-        const double sigmoid = 1.0 / (1.0 + exp(-(double)mz_tensor_f32(shared_logit, t)[0]));
+        const double sigmoid = shared_logit != NULL
+                                   ? 1.0 / (1.0 + exp(-(double)mz_tensor_f32(shared_logit, t)[0]))
+                                   : 1;
         if (mz_gradient_wanted(&d->shared_out)) {
             add_scaled(mz_tensor_f32(&d->shared_out, t), sigmoid, g, n);
         }
@@ -94,6 +64,27 @@ mz_status mz_ref_combine_backward(mz_stream *s, const mz_combine_gradient *d, co
             mz_ref_add_to(mz_tensor_f32(&d->shared_logit, t),
                           dot(g, mz_tensor_f32(shared_out, t), n) * sigmoid * (1.0 - sigmoid));
         }
+    }
+    return MZ_OK;
+}
+
+mz_status mz_ref_mask_logits_backward(mz_stream *s, const mz_tensor *d_in,
+                                      const mz_tensor *d_logits, const mz_router *router,
+                                      const mz_rows *rows) {
+    (void)s;
+    mz_mask_logits_rows_backward(d_in, d_logits, router, rows, 0, d_logits->shape[0]);
+    return MZ_OK;
+}
+
+mz_status mz_ref_plain_experts_backward(mz_stream *s, const mz_plain_gradient *d,
+                                        const mz_tensor *d_expert_out, const mz_tensor *x,
+                                        const mz_plain_experts *plain, const mz_routing *routing) {
+    (void)s;
+    for (int64_t t = 0; t < routing->n_tokens && mz_gradient_wanted(&d->x); t++) {
+        mz_plain_experts_token_backward(&d->x, d_expert_out, x, plain, routing, t);
+    }
+    for (int32_t i = 0; i < plain->n_constant; i++) {
+        mz_constant_expert_backward(d, d_expert_out, x, plain, routing, i);
     }
     return MZ_OK;
 }
