@@ -159,6 +159,11 @@ mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *model
 int mz_cli_check_outputs(const mz_command *command, const char *input, const char *output,
                          const char *plot);
 
+/* What model the entry of the folder `place` is: NAME and where it is, as mz_cli_find_model would
+ * find it there; *path NULL: none. Errors: NOMEM. Both are released with mz_free. */
+mz_status mz_cli_model_of_entry(mz_context *ctx, const char *place, const char *entry, char **name,
+                                char **path);
+
 /* What answers call the model at `dir`: the folder's own name, a file's without ".gguf". Errors:
  * NOMEM. *out is released with mz_free. */
 mz_status mz_cli_model_name(mz_context *ctx, const char *dir, char **out);

@@ -168,6 +168,38 @@ static mz_status find_in_places(mz_context *ctx, const char *name, const mz_mode
     return MZ_OK;
 }
 
+mz_status mz_cli_model_of_entry(mz_context *ctx, const char *place, const char *entry, char **name,
+                                char **path) {
+    char *whole = NULL;
+    char *found = NULL;
+    bool has_config = false;
+    *path = NULL;
+    *name = NULL;
+    if (entry[0] == '.') {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_path_join(ctx, place, entry, &whole));
+    mz_status status = MZ_OK;
+    if (mz_dir_exists(whole)) {
+        status = resolve_dir(ctx, whole, &found);
+        status = status == MZ_OK ? mz_dir_has_file(ctx, whole, "config.json", &has_config) : status;
+    }
+    const bool is_folder = found != NULL && (has_config || strcmp(found, whole) != 0);
+    const bool is_file = is_gguf_name(entry) && mz_file_exists(whole);
+    if (status == MZ_OK && (is_folder || is_file)) {
+        status = mz_strdup(ctx, entry, name);
+    }
+    if (status == MZ_OK && is_file) {
+        (*name)[strlen(entry) - 5] = '\0';
+    }
+    if (status == MZ_OK && *name != NULL) {
+        *path = is_file ? whole : found;
+    }
+    mz_free(ctx, *path == whole ? NULL : whole);
+    mz_free(ctx, *path == found ? NULL : found);
+    return status;
+}
+
 static bool is_same(const char *a, const char *b) {
     return a != NULL && b != NULL && strcmp(a, "-") != 0 && strcmp(b, "-") != 0 &&
            mz_file_same(a, b);

@@ -53,12 +53,15 @@ static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32, M
 /* ---- the model ---- */
 
 static mz_status create_shape(bench *b, const mz_load_options *options) {
+    const mz_init init = {0};
+    mz_load_options fresh = *options;
     const mz_dtype dtype = type_dtypes[b->request.type];
     const mz_dtype_info *type = mz_dtype_get(dtype);
     json_t *config = NULL;
     MZ_TRY(mz_json_load(&b->ctx, b->request.shape, &config));
+    fresh.weights.init = dtype == MZ_DTYPE_F32 ? &init : NULL;
     const mz_status status =
-        mz_zoo_create_language_model(&b->ctx, config, b->request.shape, options, dtype, &b->model);
+        mz_zoo_create_language_model(&b->ctx, config, b->request.shape, &fresh, dtype, &b->model);
     json_decref(config);
     MZ_TRY(status);
     b->bytes_per_parameter = (double)type->block_bytes / type->block_len;

@@ -8,6 +8,7 @@
 #include "apps/commands.h"
 #include "apps/models_adapter.h"
 #include "apps/models_convert.h"
+#include "apps/models_language.h"
 #include "apps/models_perplexity.h"
 #include "apps/models_usage.h"
 #include "apps/zoo/zoo.h"
@@ -50,34 +51,31 @@ static bool list_has(const model_list *list, const char *name) {
     return false;
 }
 
-/* Adds PLACE/NAME if it is a checkpoint folder that no earlier place hides. */
-static mz_status add_model(mz_context *ctx, const char *place, const char *name, model_list *list) {
-    char *dir = NULL;
-    char *config = NULL;
+/* Adds the entry of the folder if it is a checkpoint that no earlier place hides. */
+static mz_status add_model(mz_context *ctx, const char *place, const char *entry,
+                           model_list *list) {
+    char *path = NULL;
+    char *name = NULL;
     void *items = list->items;
-    if (name[0] == '.' || list_has(list, name)) {
+    MZ_TRY(mz_cli_model_of_entry(ctx, place, entry, &name, &path));
+    if (path == NULL) {
         return MZ_OK;
     }
-    mz_status status = mz_path_join(ctx, place, name, &dir);
-    if (status == MZ_OK) {
-        status = mz_path_join(ctx, dir, "config.json", &config);
+    mz_status status = MZ_OK;
+    const bool hidden = list_has(list, name);
+    if (!hidden) {
+        status =
+            mz_grow(ctx, &items, &list->capacity, list->n + 1, sizeof(model), "list of models");
     }
-    const bool wanted = status == MZ_OK && mz_file_exists(config);
-    mz_free(ctx, config);
-    if (!wanted) {
-        mz_free(ctx, dir);
-        return status;
-    }
-    status = mz_grow(ctx, &items, &list->capacity, list->n + 1, sizeof(model), "list of models");
-    if (status != MZ_OK) {
-        mz_free(ctx, dir);
+    if (hidden || status != MZ_OK) {
+        mz_free(ctx, name);
+        mz_free(ctx, path);
         return status;
     }
     list->items = items;
     model *m = &list->items[list->n++];
-    *m = (model){.dir = dir};
-    MZ_TRY(mz_strdup(ctx, name, &m->name));
-    status = mz_zoo_describe(ctx, dir, &m->info);
+    *m = (model){.name = name, .dir = path};
+    status = mz_zoo_describe(ctx, path, &m->info);
     if (status == MZ_ERR_NOMEM || status == MZ_OK) {
         return status;
     }
@@ -208,10 +206,14 @@ static void print_files(const mz_weights *weights, bool json) {
     }
 }
 
-static void print_model(const char *name, const char *dir, const mz_model_info *m,
-                        const mz_weights *weights) {
+static bool is_language_model(const mz_model_info *m) {
+    return strcmp(m->job, "ask") == 0;
+}
+
+static mz_status print_model(mz_context *ctx, const char *name, const char *dir,
+                             const mz_model_info *m, const mz_weights *weights) {
     char text[32];
-    const char *token = m->patch_len > 1 ? "patch" : "point";
+    const char *token = is_language_model(m) ? "token" : m->patch_len > 1 ? "patch" : "point";
     (void)printf("%-18s %s\n%-18s %s\n%-18s %s\n%-18s %s\n", "name", name, "folder", dir, "family",
                  m->family, "job", m->job);
     (void)printf("%-18s %" PRId64 " (%s)\n", "parameters", m->n_parameters,
@@ -226,8 +228,10 @@ static void print_model(const char *name, const char *dir, const mz_model_info *
     }
     (void)printf("%-18s %d\n%-18s %" PRId64 "\n", "layers", m->n_layers, "width", m->d_model);
     if (m->max_positions > 0) {
-        (void)printf("%-18s %" PRId64 " (context and horizon together, as trained)\n", "positions",
-                     m->max_positions);
+        (void)printf(is_language_model(m) ? "%-18s %" PRId64 " tokens\n"
+                                          : "%-18s %" PRId64
+                                            " (context and horizon together, as trained)\n",
+                     is_language_model(m) ? "context" : "positions", m->max_positions);
     }
     if (m->patch_len > 1) {
         (void)printf("%-18s %" PRId64 " points\n", "patch", m->patch_len);
@@ -238,11 +242,15 @@ static void print_model(const char *name, const char *dir, const mz_model_info *
     }
     (void)printf("%-18s %s, %" PRId64 " tensors, %s\n", "weights", m->dtype, m->n_tensors,
                  mz_cli_format_bytes(m->n_bytes, text));
+    if (is_language_model(m)) {
+        MZ_TRY(mz_models_show_language(ctx, dir, weights, false));
+    }
     print_files(weights, false);
+    return MZ_OK;
 }
 
-static void print_model_json(const char *name, const char *dir, const mz_model_info *m,
-                             const mz_weights *weights) {
+static mz_status print_model_json(mz_context *ctx, const char *name, const char *dir,
+                                  const mz_model_info *m, const mz_weights *weights) {
     (void)printf("{");
     json_text("name", name, ",");
     json_text("path", dir, ",");
@@ -260,9 +268,14 @@ static void print_model_json(const char *name, const char *dir, const mz_model_i
     for (int32_t i = 0; i < m->n_levels; i++) {
         (void)printf("%s%.10g", i > 0 ? "," : "", m->levels[i]);
     }
-    (void)printf("],\"files\":[");
+    (void)printf("],");
+    if (is_language_model(m)) {
+        MZ_TRY(mz_models_show_language(ctx, dir, weights, true));
+    }
+    (void)printf("\"files\":[");
     print_files(weights, true);
     (void)printf("]}\n");
+    return MZ_OK;
 }
 
 static mz_status show_model(mz_context *ctx, const char *name, const char *dir, bool json) {
@@ -270,9 +283,10 @@ static mz_status show_model(mz_context *ctx, const char *name, const char *dir, 
     mz_model_info info;
     MZ_TRY(mz_zoo_describe(ctx, dir, &info));
     MZ_TRY(mz_weights_open(ctx, dir, &weights));
-    (json ? print_model_json : print_model)(name, dir, &info, weights);
+    const mz_status status =
+        (json ? print_model_json : print_model)(ctx, name, dir, &info, weights);
     mz_weights_close(ctx, weights);
-    return MZ_OK;
+    return status;
 }
 
 static mz_status show(mz_context *ctx, const char *model_argument, const char *models_dir,

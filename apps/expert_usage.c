@@ -52,7 +52,7 @@ static mz_status record(void *self, mz_stream *s, int layer, const char *name,
                         const mz_tensor *tensor) {
     mz_expert_usage *u = self;
     void *memory = NULL;
-    if (strcmp(name, "expert_ids") != 0) {
+    if (strcmp(name, "experts") != 0) {
         return MZ_OK;
     }
     const size_t n_row_bytes = (size_t)tensor->shape[1] * sizeof(int32_t);
@@ -72,7 +72,7 @@ static mz_status record(void *self, mz_stream *s, int layer, const char *name,
 
 mz_status mz_expert_usage_add(mz_expert_usage *u, mz_forecaster *forecaster, const float *values,
                               int64_t n_values) {
-    const mz_trace trace = {.record = record, .self = u};
+    const mz_trace trace = {.record = record, .self = u, .inside_moe = true};
     MZ_TRY(mz_forecaster_trace(forecaster, values, n_values, &trace));
     u->n_series++;
     u->n_points += n_values;

@@ -156,7 +156,7 @@ static void report(const job *j) {
     const mz_perplexity *p = &j->score;
     const double perplexity = exp(p->nll / (double)p->n_scored);
     if (!j->request.json) {
-        (void)printf("perplexity %.4f over %" PRId64 " tokens in %" PRId64 " window%s, %.3g s\n",
+        (void)printf("perplexity %.7g over %" PRId64 " tokens in %" PRId64 " window%s, %.3g s\n",
                      perplexity, p->n_scored, p->n_windows, mz_cli_plural(p->n_windows),
                      j->seconds);
         return;

@@ -1,6 +1,7 @@
 # The program as a user meets it: one test per case file, see cli/run.sh. And the option parser.
 target_link_libraries(test_cli PRIVATE moezoo_apps)
 target_link_libraries(test_stop_strings PRIVATE moezoo_apps)
+target_link_libraries(test_answer_stream PRIVATE moezoo_apps)
 target_link_libraries(test_chat_input PRIVATE moezoo_apps)
 target_link_libraries(test_recipe PRIVATE moezoo_apps)
 target_link_libraries(test_train_plot PRIVATE moezoo_apps)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/profile.h"
+#include "llm/kv_cache.h"
 
 enum { MAX_END_TOKENS = 32, N_SINKS = 4 };
 
@@ -164,17 +165,50 @@ static mz_status prefill(mz_answer_stream *s, const int32_t *ids, int64_t n,
     return MZ_OK;
 }
 
+/* What is kept at the front, and how many are forgotten behind it: whole pages where the context
+ * has several, for only those can be moved. */
+static void choose_shift(const mz_answer_stream *s, int64_t *kept, int64_t *n) {
+    const int64_t held = s->held.n;
+    const int64_t prompt = (s->n_prompt + MZ_KV_PAGE - 1) / MZ_KV_PAGE * MZ_KV_PAGE;
+    if (held >= 2 * MZ_KV_PAGE) {
+        *kept = prompt <= held / 2 ? prompt : held >= 3 * MZ_KV_PAGE ? MZ_KV_PAGE : 0;
+        *n = (held - *kept) / 2 / MZ_KV_PAGE * MZ_KV_PAGE;
+        *n = *n > 0 ? *n : MZ_KV_PAGE;
+        return;
+    }
+    *kept = s->n_prompt <= held / 2 ? s->n_prompt : held > 2 * N_SINKS ? N_SINKS : 0;
+    *n = (held - *kept + 1) / 2;
+}
+
+/* Runs anew what follows the gap: for models whose keys cannot be moved. */
+static mz_status read_again(mz_answer_stream *s, int64_t kept) {
+    const int64_t n_left = s->held.n - kept;
+    mz_lm_session_truncate(s->session, 0, kept);
+    s->held.n = kept;
+    if (n_left == 0) {
+        return MZ_OK;
+    }
+    const mz_lm_input input = {.n_tokens = n_left, .ids = s->held.ids + kept};
+    MZ_TRY(mz_lm_session_run(s->session, &input, NULL, s->logits));
+    s->held.n += n_left;
+    return MZ_OK;
+}
+
 /* Forgets the older half of what may be forgotten. */
 static mz_status shift(mz_answer_stream *s) {
-    const int64_t kept = s->n_prompt <= s->held.n / 2 ? s->n_prompt
-                         : s->held.n > 2 * N_SINKS    ? N_SINKS
-                                                      : 0;
-    const int64_t n = (s->held.n - kept + 1) / 2;
-    MZ_TRY(mz_lm_session_shift(s->session, 0, kept, n));
+    int64_t kept = 0;
+    int64_t n = 0;
+    choose_shift(s, &kept, &n);
+    const bool whole_pages = kept % MZ_KV_PAGE == 0 && n % MZ_KV_PAGE == 0;
+    const mz_status status =
+        whole_pages ? mz_lm_session_shift(s->session, 0, kept, n) : MZ_ERR_UNSUPPORTED;
+    if (status != MZ_OK && status != MZ_ERR_UNSUPPORTED) {
+        return status;
+    }
     memmove(s->held.ids + kept, s->held.ids + kept + n,
             (size_t)(s->held.n - kept - n) * sizeof *s->held.ids);
     s->held.n -= n;
-    return MZ_OK;
+    return status == MZ_OK ? MZ_OK : read_again(s, kept);
 }
 
 /* ---- the answer ---- */

@@ -28,9 +28,10 @@ const char *mz_stopped_name(mz_stopped stopped);
 typedef struct mz_answer_options {
     mz_sampling sampling;
     int64_t max_tokens; /* of an answer; at least 1 */
-    bool context_shift; /* a full context forgets the older half of what follows its prompt; of a
-                           prompt longer than half of it all but the first tokens, which much
-                           attention rests on (Xiao et al. 2024) */
+    bool context_shift; /* a full context forgets the older half of what follows its prompt, in
+                           whole pages of the cache; of a prompt longer than half of it all but the
+                           beginning, which much attention rests on (Xiao et al. 2024). Where keys
+                           cannot be moved the rest is read again */
     mz_lm_session_options session;
 } mz_answer_options;
 

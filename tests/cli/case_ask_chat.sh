@@ -58,7 +58,7 @@ ok ask --chat -m "$T" -c 100 --json --quiet --context-shift
 lines out 4
 sed -n 4p out >turn4
 json turn4 answer "$ALL"
-json turn4 tokens.prompt 23
+json turn4 tokens.prompt 82
 
 # Ctrl-C while it waits ends nothing; SIGTERM does.
 what='moezoo ask --chat and signals'

@@ -58,3 +58,40 @@ for key in median_s min_s max_s points_per_s gflops_per_s peak_gflops_per_s peak
 done
 out_has '"op":"linear_backward","seconds":'
 fails 'model "nomodel"' bench train -m nomodel
+
+# A language model: rates, bytes and ops of reading and writing.
+TINY=$TESTS/golden/ask-tiny
+ok bench llm -m "$TINY" -p 16,40 -n 8 --repeat 2
+out_has '^model +ask-tiny \(llama, 2 layers, width 64\), 151\.4 KiB$'
+out_has '^machine +backend cpu, .* threads, precision int8$'
+out_has '^memory +peak [0-9.]+ MiB, of it keys and values of 40 tokens [0-9.]+ KiB \(f32\)$'
+out_has '^prefill +16 tokens +[0-9.]+ tokens/s '
+out_has '^prefill +40 tokens +[0-9.]+ tokens/s '
+out_has '^decode +8 tokens +[0-9.]+ tokens/s '
+out_has '^weights +[0-9.]+ KiB a token, [0-9.]+ GB/s$'
+out_has '^attention +[0-9]+ '
+out_has '^outside ops '
+ok bench llm -m "$TINY" -p 20 -n 4 --context-depth 30 --repeat 3 --kv-type f16 --precision f32 -t 1 --json --quiet
+err_empty
+json out model ask-tiny
+json out family llama
+json out precision f32
+json out kv_type f16
+json out depth 30
+json out prefill.runs.0.tokens 20
+json out decode.runs.0.tokens 4
+json out decode.runs 1
+for key in load_s peak_bytes file_bytes kv_bytes median_s tokens_per_s bytes_per_token gb_per_s; do
+    out_has "\"$key\":[0-9]"
+done
+ok bench llm -m "$TINY" -p 0 -n 2 --json
+json out prefill.runs 0
+usage 'expected -m MODEL or --shape FILE.json' bench llm
+usage 'expected -m MODEL or --shape' bench llm -m "$TINY" --shape x.json
+usage '--type goes with --shape' bench llm -m "$TINY" --type q4_0
+usage '--prompt: expected whole numbers' bench llm -m "$TINY" -p 16,
+usage '--prompt: expected whole numbers' bench llm -m "$TINY" -p x
+usage '--prompt: 0 is outside' bench llm -m "$TINY" -p 16,0
+usage '--prompt: more than 8' bench llm -m "$TINY" -p 1,2,3,4,5,6,7,8,9
+fails 'nosuch.json' bench llm --shape nosuch.json
+fails 'model "nomodel"' bench llm -m nomodel

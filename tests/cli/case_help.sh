@@ -9,7 +9,7 @@ err_empty
 
 ok --help
 out_has 'usage: moezoo COMMAND'
-for command in forecast train models bench; do
+for command in ask forecast train models bench; do
     out_has "^  $command "
 done
 ok -h
@@ -23,6 +23,17 @@ done
 out_has 'default patchmoe-5m'
 out_has '^examples:'
 err_empty
+ok ask --help
+out_has 'usage: moezoo ask "QUESTION"'
+for option in model models-dir chat system template raw context context-shift precision kv-type json output max-tokens temperature top-p top-k min-p repeat-penalty seed stop threads quiet; do
+    out_has "--$option( |\$)"
+done
+out_has '^examples:'
+ok models perplexity --help
+ok bench llm --help
+for option in model shape type prompt decode context-depth repeat precision kv-type seed json; do
+    out_has "--$option( |\$)"
+done
 ok forecast backtest --help
 out_has 'usage: moezoo forecast backtest FILE'
 for option in horizon windows step season level quantiles per-series forecasts plot show format json output; do
@@ -50,8 +61,8 @@ done
 
 usage 'no command given' 
 usage 'unknown command "forcast"; did you mean forecast\?' forcast
-usage 'unknown command "xyzzy", expected one of: forecast, train, models, bench' xyzzy
-usage 'no command given, expected one of: list, show, merge' models
+usage 'unknown command "xyzzy", expected one of: ask, forecast, train, models, bench' xyzzy
+usage 'no command given, expected one of: list, show, merge, quantize, convert, perplexity' models
 usage 'did you mean show' models shwo
 usage 'no command given' bench
 usage 'no model given' models show

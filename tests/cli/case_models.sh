@@ -71,8 +71,8 @@ mkdir -p bad/empty bad/unknown bad/wrong bad/broken bad/weightless
 fails 'bad/empty: no config\.json' models show bad/empty
 fails 'model "bad/none"' models show bad/none
 fails 'a file, expected the folder' models show y.csv
-echo '{"model_type": "llama"}' >bad/unknown/config.json
-fails 'model_type is "llama", known are: time_moe' models show bad/unknown
+echo '{"model_type": "nosuch"}' >bad/unknown/config.json
+fails 'model_type is "nosuch", known are: time_moe' models show bad/unknown
 echo '{"model_type": 7}' >bad/wrong/config.json
 fails 'config\.json.*model_type' models show bad/wrong
 echo '{"model_type": ' >bad/broken/config.json
@@ -84,5 +84,44 @@ cp -r "$MODEL" bad/cut
 head -c 5000 "$MODEL/model.safetensors" >bad/cut/model.safetensors
 fails 'bad/cut/model\.safetensors' forecast y.csv -n 1 -m bad/cut
 part models list --models-dir bad --json
-out_has '"name":"unknown".*"error":.*llama'
+out_has '"name":"unknown".*"error":.*nosuch'
 out_lacks '"empty"'
+
+# A language model: its heads, types, tokenizer and template; in a folder, or alone as a GGUF file.
+TINY=$TESTS/golden/ask-tiny
+ok models show "$TINY"
+out_has '^job +ask$'
+out_has '^context +256 tokens$'
+out_has '^heads +4, 2 of keys and values, 16 wide$'
+out_has '^vocabulary +259 tokens$'
+out_has '^tensor types +bf16 21$'
+out_has '^bits per weight +16\.00$'
+out_has '^tokenizer +byte-level BPE, 259 tokens$'
+out_has '^chat template +chatml$'
+ok models show "$TINY" --json
+json out language.heads 4
+json out language.types.bf16 21
+json out language.tokenizer 'byte-level BPE'
+json out language.chat_template chatml
+json out language.context 256
+mkdir -p shelf/bare
+cp "$TINY/config.json" "$TINY/model.safetensors" shelf/bare/
+ok models show shelf/bare
+out_has '^tokenizer +none: '
+mkdir -p shelf/boxed shelf/notes
+ok models convert "$TINY" shelf/alone.gguf
+cp shelf/alone.gguf shelf/boxed/anything.gguf
+ok models list --models-dir shelf
+out_has '^alone +llama +ask '
+out_has '^boxed +llama +ask '
+out_has '^bare +llama +ask '
+out_lacks 'notes'
+for name in alone boxed; do
+    ok models show "$name" --models-dir shelf
+    out_has '^chat template +chatml$'
+    ok ask Hi -m "$name" --models-dir shelf --quiet
+    out_has '^abcdefghijklmnopqrstuvwxyzé😀\.$'
+done
+ok ask Hi -m shelf/boxed --quiet --json
+json out model anything
+fails 'which cannot forecast' forecast y.csv -n 3 -m "$TINY"

@@ -65,8 +65,8 @@ fails 'must end in \.svg, \.png or \.pdf' models show "$MODEL" --usage one.csv -
 fails 'no-such\.csv' models show "$MODEL" --usage no-such.csv
 fails 'no such folder' models show no-such-model --usage one.csv
 mkdir other
-echo '{"model_type": "llama"}' >other/config.json
-fails 'model_type is "llama", known are: time_moe' models show other --usage one.csv
+echo '{"model_type": "nosuch"}' >other/config.json
+fails 'model_type is "nosuch", known are: time_moe' models show other --usage one.csv
 printf 'y\nNA\nNA\n' >nothing.csv
 fails 'nothing\.csv: ' models show "$MODEL" --usage nothing.csv
 usage 'need --usage FILE' models show "$MODEL" --plot a.png
