@@ -48,8 +48,9 @@ static void print_table(const mz_convert_report *r, const totals *t) {
     for (int64_t i = 0; i < r->written->n_items; i++) {
         const mz_gguf_item *item = &r->written->items[i];
         char shape[96];
+        const int n = (int)strlen(item->name);
         mz_cli_write_plain(stdout, item->name);
-        (void)printf("%*s %-20s %6s %6s %9.3f", 34 - (int)strlen(item->name), "",
+        (void)printf("%*s %-20s %6s %6s %9.3f", n < 34 ? 34 - n : 0, "",
                      mz_shape_text(shape, sizeof shape, item->shape, item->n_dims),
                      mz_dtype_get(r->written->stored[i])->name, mz_dtype_get(item->dtype)->name,
                      bits_of(item->dtype));

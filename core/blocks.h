@@ -9,7 +9,8 @@
  *
  * Quantising keeps whatever scale, of a few around the plain one, has the smallest squared error
  * after its least-squares correction; scales are rounded before the numbers are chosen, so that the
- * numbers make up for that. The K types weigh errors by the values' size (Q6_K: x^2; Q4_K and Q5_K:
+ * numbers make up for that; the two scales of a Q4_K or Q5_K block are fitted once more when its
+ * numbers are known. The K types weigh errors by the values' size (Q6_K: x^2; Q4_K and Q5_K:
  * |x| plus the root mean square of the 32), where plain search weighs all the same. Values beyond
  * what the scales reach are clamped, a NaN becomes the block's least number: callers that care look
  * for them before. */

@@ -22,6 +22,7 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
     }
     if (options != NULL) {
         loader.names = options->names;
+        loader.init_dtype = options->init_dtype;
     }
     if (options != NULL && options->init != NULL) {
         loader.init = *options->init;
@@ -255,11 +256,57 @@ static mz_status note_matrix(mz_loader *loader, const mz_loaded_matrix *m) {
     return MZ_OK;
 }
 
+/* Rows of random values, in the type and the memory of the matrix, which repeats them. */
+static mz_status repeat_rows(mz_loader *loader, const mz_tensor *t, const char *name) {
+    enum { N_ROWS = 64 };
+    const mz_backend *backend = loader->stream.backend;
+    const size_t row_bytes = mz_tensor_row_bytes(t);
+    const int64_t width = t->shape[1];
+    void *memory = NULL;
+    MZ_TRY(mz_alloc(loader->ctx, (size_t)N_ROWS * row_bytes + (size_t)width * sizeof(float),
+                    "random rows", &memory));
+    float *values = memory;
+    uint8_t *rows = (uint8_t *)(values + width);
+    const mz_tensor one = mz_tensor_2d(MZ_DTYPE_F32, 1, width, values);
+    mz_status status = MZ_OK;
+    for (int64_t i = 0; i < N_ROWS && i < t->shape[0]; i++) {
+        mz_init init = loader->init;
+        init.seed += (uint64_t)i;
+        fresh_values(&init, name, &one);
+        mz_dtype_get(t->dtype)->from_f32(rows + (size_t)i * row_bytes, values, width);
+    }
+    for (int64_t i = 0; i < t->shape[0] && status == MZ_OK; i += N_ROWS) {
+        const int64_t n = t->shape[0] - i < N_ROWS ? t->shape[0] - i : N_ROWS;
+        status = backend->upload(&loader->stream, mz_tensor_row(t, i), rows, (size_t)n * row_bytes);
+    }
+    mz_free(loader->ctx, memory);
+    return status;
+}
+
+/* A fresh matrix that is no parameter. */
+static mz_status take_fresh(mz_loader *loader, mz_tensor *out, int64_t d_out, int64_t d_in,
+                            const char *name) {
+    const mz_dtype_info *type = mz_dtype_get(loader->init_dtype);
+    mz_tensor t = mz_tensor_2d(loader->init_dtype, d_out, d_in, NULL);
+    if (type->from_f32 == NULL || d_in % type->block_len != 0) {
+        return mz_fail(&loader->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "tensor %s: no rows of %lld %s can be made", name, (long long)d_in,
+                       type->name);
+    }
+    MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)d_out * mz_tensor_row_bytes(&t), name,
+                                &t.data));
+    *out = t;
+    return loader->filling ? repeat_rows(loader, &t, name) : MZ_OK;
+}
+
 static mz_status get_matrix(mz_loader *loader, mz_tensor *out, int64_t d_out, int64_t d_in,
                             const char *name) {
     const int64_t shape[] = {d_out, d_in};
     if (loader->parameters != NULL) {
         return take_parameter(loader, out, shape, 2, name);
+    }
+    if (loader->weights == NULL) {
+        return take_fresh(loader, out, d_out, d_in, name);
     }
     MZ_TRY(get_stored(loader, name, shape, 2, out));
     return place(loader, out, name);
@@ -289,24 +336,38 @@ static mz_status upload_f32(mz_loader *loader, void *dst, const mz_tensor *t) {
     return status;
 }
 
+/* Values of `t`, [n] f32 in the arena, which is no parameter: of the checkpoint, or fresh. */
+static mz_status place_vector(mz_loader *loader, const mz_tensor *t, const char *name) {
+    mz_tensor stored = {0};
+    void *memory = NULL;
+    if (loader->weights != NULL) {
+        MZ_TRY(get_stored(loader, name, t->shape, 1, &stored));
+        return loader->filling ? upload_f32(loader, t->data, &stored) : MZ_OK;
+    }
+    if (!loader->filling) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_alloc(loader->ctx, (size_t)t->shape[0] * sizeof(float), "fresh vector", &memory));
+    stored = mz_tensor_1d(MZ_DTYPE_F32, t->shape[0], memory);
+    fresh_values(&loader->init, name, &stored);
+    const mz_status status = upload_f32(loader, t->data, &stored);
+    mz_free(loader->ctx, memory);
+    return status;
+}
+
 mz_status mz_loader_vector(mz_loader *loader, mz_tensor *out, int64_t n, const char *name, ...) {
     char full[NAME_BYTES];
     va_list args;
     va_start(args, name);
     (void)vsnprintf(full, sizeof full, name, args);
     va_end(args);
-    mz_tensor stored;
     void *data = NULL;
     if (loader->parameters != NULL) {
         return take_parameter(loader, out, &n, 1, full);
     }
-    MZ_TRY(get_stored(loader, full, &n, 1, &stored));
     MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)n * sizeof(float), full, &data));
-    if (loader->filling) {
-        MZ_TRY(upload_f32(loader, data, &stored));
-    }
     *out = mz_tensor_1d(MZ_DTYPE_F32, n, data);
-    return MZ_OK;
+    return place_vector(loader, out, full);
 }
 
 mz_status mz_loader_vectors(mz_loader *loader, mz_tensor *out, int64_t n_parts, int64_t n,
@@ -316,7 +377,6 @@ mz_status mz_loader_vectors(mz_loader *loader, mz_tensor *out, int64_t n_parts, 
     MZ_TRY(mz_stream_take_bytes(&loader->stream, (size_t)n_parts * part_bytes, prefix, &data));
     for (int64_t i = 0; i < n_parts; i++) {
         char name[NAME_BYTES];
-        mz_tensor stored = {0};
         void *part = loader->filling ? (uint8_t *)data + (size_t)i * part_bytes : NULL;
         const mz_tensor value = mz_tensor_1d(MZ_DTYPE_F32, n, part);
         (void)snprintf(name, sizeof name, "%s.%lld.%s", prefix, (long long)i, suffix);
@@ -324,10 +384,7 @@ mz_status mz_loader_vectors(mz_loader *loader, mz_tensor *out, int64_t n_parts, 
             MZ_TRY(fill_parameter(loader, &value, name));
             continue;
         }
-        MZ_TRY(get_stored(loader, name, &n, 1, &stored));
-        if (loader->filling) {
-            MZ_TRY(upload_f32(loader, part, &stored));
-        }
+        MZ_TRY(place_vector(loader, &value, name));
     }
     *out = mz_tensor_1d(MZ_DTYPE_F32, n_parts * n, data);
     return MZ_OK;

@@ -40,6 +40,7 @@ typedef struct mz_loader_options {
     mz_parameters *parameters; /* lists all tensors, which are then f32 copies, dense and writable,
                                   with gradients beside them; host memory only. NULL: read-only */
     mz_loader_names names;     /* place NULL: tensors are called as they are asked for */
+    mz_dtype init_dtype;       /* of fresh matrices that are no parameters */
 } mz_loader_options;
 
 /* A matrix that was handed out, under the name of its tensor, for adapters. */
@@ -58,6 +59,7 @@ typedef struct mz_loader {
     mz_stream stream;    /* arena: what does not stay in the map */
     bool filling;
     mz_init init;
+    mz_dtype init_dtype;
     mz_loader_names names;
     mz_parameters *parameters;
     void *gradients; /* of the arena, where there are parameters */
@@ -69,7 +71,8 @@ typedef struct mz_loader {
 } mz_loader;
 
 /* Opens the checkpoint at `path` (see mz_weights_open; not read for fresh values) in measure mode.
- * `options` NULL: all zero. Fresh values need parameters. */
+ * `options` NULL: all zero. Fresh values without parameters are for measuring speed: matrices of
+ * init_dtype that repeat 64 random rows. */
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
                          const mz_loader_options *options, mz_loader *out);
 /* Errors: those of mz_weights_finish; NOMEM; LIMIT where parameters and their gradients need more

@@ -1,4 +1,5 @@
 #include "experts/attention_internal.h"
+#include "experts/router.h"
 
 /* Rows of `x` that the call wants back: x itself, or a gathered copy. */
 static mz_status wanted_rows(mz_stream *s, mz_tensor *out, const mz_tensor *x,
@@ -86,8 +87,27 @@ static mz_status feed_forward(mz_stream *s, mz_tensor *out, const mz_tensor *x, 
     return post_norm(s, out, &result, &block->ffn_post_norm, block, call);
 }
 
+/* All rows, of which the wanted ones are copied. */
+static mz_status forward_all_rows(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
+                                  const mz_block *block, const mz_block_call *call) {
+    const size_t mark = mz_stream_mark(s);
+    mz_block_call all = *call;
+    mz_tensor out;
+    all.out_rows = NULL;
+    all.out_index = NULL;
+    MZ_TRY(mz_stream_take(s, x->shape[0], x->shape[1], "all rows", &out));
+    MZ_TRY(mz_block_forward(s, &out, x, block, &all));
+    MZ_TRY(mz_op_gather_rows(s, y, &out, call->out_index, 1));
+    mz_stream_release(s, mark);
+    return MZ_OK;
+}
+
 mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
                            const mz_block *block, const mz_block_call *call) {
+    if (call->out_rows != NULL && block->has_experts &&
+        (mz_router_needs_sequences(&block->moe.router) || call->previous_logits.n_dims > 0)) {
+        return forward_all_rows(s, y, x, block, call);
+    }
     const size_t mark = mz_stream_mark(s);
     const int64_t d = x->shape[1];
     const int64_t n_out = mz_block_out_rows(call)->n_rows;

@@ -78,7 +78,8 @@ typedef struct mz_block_call {
 } mz_block_call;
 
 /* Keys and values of all rows of x enter the cache, where there is one; y holds the block's output
- * for out_rows only, so that the last layer of a decoder computes no more than what is read.
+ * for out_rows only, so that the last layer of a decoder computes no more than what is read; a
+ * router that looks at whole sequences, or at the layer before, still sees all rows.
  *   x  [rows->n_rows, d_model]
  *   y  [out_rows->n_rows, d_model], or [rows->n_rows, d_model]
  * Trace, named as in the published implementations: input_layernorm; q, k (rotated) and v; attn_out

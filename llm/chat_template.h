@@ -42,8 +42,9 @@ const char *mz_chat_template_stop(const mz_chat_template *t, int i);
  * must be the user's). Control tokens of the template become themselves; those that a turn's text
  * spells do not: a user cannot forge a turn. `is_first`: the beginning of a conversation (BOS where
  * the tokenizer adds one, the template's default system text where there is no system turn);
- * otherwise what comes after an answer that is in the cache already, its end included. Errors:
- * those of mz_tokenizer_encode; ARG for turns in an order that the template has no place for. */
+ * otherwise what comes after an answer that is in the cache already without its end, which is
+ * written first. Errors: those of mz_tokenizer_encode; ARG for turns in an order that the template
+ * has no place for. */
 mz_status mz_chat_template_encode(mz_context *ctx, const mz_chat_template *t,
                                   const mz_tokenizer *tokenizer, const mz_chat_turn *turns,
                                   int n_turns, bool is_first, mz_token_list *list);

@@ -299,17 +299,17 @@ mz_status mz_sentencepiece_check_table(mz_context *ctx, const void *data, size_t
                                        const char *name) {
     const uint8_t *bytes = data;
     table t = {0};
-    size_t units_bytes = 0;
-    if (n_bytes > 4) {
-        units_bytes =
-            bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
-    }
     if (n_bytes > MAX_TABLE_BYTES) {
         return mz_fail(
             &ctx->error, MZ_ERR_LIMIT,
             "%s: SentencePiece model: a normalisation table of %zu bytes, at most %d are "
             "allowed",
             name, n_bytes, MAX_TABLE_BYTES);
+    }
+    size_t units_bytes = 0;
+    if (n_bytes > 4) {
+        units_bytes =
+            bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
     }
     bool good = n_bytes > 4 && units_bytes < n_bytes - 4 && units_bytes % 4 == 0 && units_bytes > 0;
     if (good) {

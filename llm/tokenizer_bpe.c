@@ -85,8 +85,11 @@ typedef struct encode_state {
 static bool lookup_pair(const void *arg, const mz_merge_symbol *left, const mz_merge_symbol *right,
                         uint32_t *rank, int32_t *id) {
     const encode_state *s = arg;
+    /* A text that spells a control token does not become one: where it may, it was cut out before.
+     */
     return left->id >= 0 && right->id >= 0 &&
-           mz_merge_table_find(&s->t->bpe.pairs, left->id, right->id, rank, id);
+           mz_merge_table_find(&s->t->bpe.pairs, left->id, right->id, rank, id) &&
+           s->t->vocabulary.pieces[*id].type != MZ_PIECE_CONTROL;
 }
 
 /* Higher scores get lower ranks. */
@@ -149,7 +152,8 @@ static mz_status begin_word(mz_context *ctx, encode_state *s, const char *word, 
     for (size_t i = 0; i < n_bytes;) {
         int n = mz_utf8_decode(word + i, n_bytes - i, NULL);
         n = n > 0 ? n : 1;
-        const int32_t id = mz_vocabulary_find(&s->t->vocabulary, word + i, (size_t)n);
+        int32_t id = mz_vocabulary_find(&s->t->vocabulary, word + i, (size_t)n);
+        id = mz_tokenizer_is_control(s->t, id) ? -1 : id;
         if (id < 0 && bpe->lookup == MZ_BPE_PAIRS && has_bytes(bpe, word + i, (size_t)n)) {
             /* Byte tokens can be part of merges like any other. */
             for (int k = 0; k < n; k++) {

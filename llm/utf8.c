@@ -98,11 +98,14 @@ bool mz_utf8_is_space(uint32_t c) {
 
 uint32_t mz_utf8_before(const char *text, size_t at, size_t *start) {
     size_t i = at - 1;
-    while (i > 0 && ((unsigned char)text[i] & 0xC0) == 0x80) {
+    while (i > 0 && ((uint8_t)text[i] & 0xC0) == 0x80) {
         i--;
     }
     uint32_t code = 0;
-    (void)mz_utf8_decode(text + i, at - i, &code);
+    if ((size_t)mz_utf8_decode(text + i, at - i, &code) != at - i) {
+        *start = at - 1;
+        return 0xFFFD;
+    }
     *start = i;
     return code;
 }

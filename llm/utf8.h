@@ -28,7 +28,8 @@ size_t mz_utf8_bad_length(const char *text, size_t n_bytes, bool *cut);
 /* The property White_Space. */
 bool mz_utf8_is_space(uint32_t code);
 
-/* The character that ends before text + at, at > 0 (valid UTF-8), and where it begins. */
+/* The character that ends before text + at, at > 0, and where it begins; U+FFFD of one byte where
+ * none ends there. */
 uint32_t mz_utf8_before(const char *text, size_t at, size_t *start);
 
 bool mz_utf8_valid(const char *text, size_t n_bytes);

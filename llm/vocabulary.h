@@ -23,7 +23,7 @@ typedef enum mz_piece_type {
     MZ_PIECE_BYTE
 } mz_piece_type;
 
-enum { MZ_VOCABULARY_MAX = 1 << 24 }; /* ids */
+enum { MZ_VOCABULARY_MAX = 1 << 22 }; /* ids */
 
 typedef struct mz_piece {
     uint32_t offset; /* into the vocabulary's text */

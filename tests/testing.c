@@ -221,3 +221,20 @@ const char *mz_write_file(const char *dir, const char *name, const void *data, s
     assert_int_equal(fclose(f), 0);
     return path;
 }
+
+const char *mz_time_moe_name(const char *name) {
+    static const char *const names[][2] = {{"input_layernorm", "attn_norm"},
+                                           {"k", "k_cache"},
+                                           {"v", "v_cache"},
+                                           {"h_attn", "after_attn"},
+                                           {"post_attention_layernorm", "ffn_norm"},
+                                           {"experts", "expert_ids"},
+                                           {"shared_expert_gate", "shared_gate_logit"},
+                                           {"shared_expert", "shared_out"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i][0]) == 0) {
+            return names[i][1];
+        }
+    }
+    return name;
+}

@@ -88,6 +88,9 @@ void mz_temp_dir_remove(const char *path);
  * next call. */
 const char *mz_write_file(const char *dir, const char *name, const void *data, size_t n_bytes);
 
+/* The name that the goldens of Time-MoE have for what a trace calls `name` (experts/block.h). */
+const char *mz_time_moe_name(const char *name);
+
 /* Fails the test with the context's message unless `call` returns MZ_OK. */
 #define mz_assert_ok(ctx, call)                                                                    \
     do {                                                                                           \

@@ -10,6 +10,8 @@
 #include "core/file.h"
 #include "core/json.h"
 
+enum { MAX_ROWS = 1 << 24 /* of q: heads times their size */ };
+
 static bool ends_with(const char *text, const char *suffix) {
     const size_t n = strlen(text);
     const size_t n_suffix = strlen(suffix);
@@ -68,7 +70,20 @@ static int by_place(const void *a, const void *b) {
                       : (x->place.slice > y->place.slice) - (x->place.slice < y->place.slice);
 }
 
-/* What the file will be about to store; all of `n` is bounded by the tensors of the source. */
+static int by_item(const void *a, const void *b) {
+    return compare_names(((const mz_gguf_item *)a)->name, ((const mz_gguf_item *)b)->name);
+}
+
+static void sort_items(mz_gguf_export *e) {
+    if (e->n_items > 1) {
+        qsort(e->items, (size_t)e->n_items, sizeof *e->items, by_item);
+    }
+    for (int64_t i = 0; i < e->n_items; i++) {
+        e->stored[i] = e->items[i].parts[0].dtype;
+    }
+}
+
+/* Room for n items. */
 static mz_status allocate(mz_gguf_export *e, size_t n) {
     void *memory = NULL;
     MZ_TRY(mz_calloc(e->ctx, n + 1, sizeof *e->items, "tensors", &memory));
@@ -85,7 +100,6 @@ static mz_status allocate(mz_gguf_export *e, size_t n) {
 static void add_item(mz_gguf_export *e, const mz_gguf_item *item) {
     mz_gguf_item *added = &e->items[e->n_items];
     *added = *item;
-    e->stored[e->n_items] = item->parts[0].dtype;
     added->dtype = mz_gguf_tensor_role(item->name, item->n_dims) == MZ_ROLE_SMALL
                        ? MZ_DTYPE_F32
                        : item->parts[0].dtype;
@@ -118,6 +132,7 @@ static mz_status open_gguf(mz_gguf_export *e, const char *path) {
         memcpy(item.shape, e->parts[i].shape, sizeof item.shape);
         add_item(e, &item);
     }
+    sort_items(e);
     return MZ_OK;
 }
 
@@ -281,6 +296,7 @@ static mz_status open_parts(mz_gguf_export *e, const char *dir, mz_gguf_config_s
     if (has_scaling) {
         MZ_TRY(add_divisors(e, s, &scaling));
     }
+    sort_items(e);
     if (!mz_weights_find(e->weights, "model.embed_tokens.weight", &embedding)) {
         return mz_fail(&e->ctx->error, MZ_ERR_MISSING, "%s: no tensor model.embed_tokens.weight",
                        dir);

@@ -8,7 +8,11 @@
 #include "core/json.h"
 #include "llm/sentencepiece_model.h"
 
-enum { MAX_MODEL_BYTES = 64 << 20 };
+enum {
+    MAX_MODEL_BYTES = 64 << 20,
+    MAX_TEMPLATE_BYTES = 1 << 20,
+    UNKNOWN = 2 /* in the order of special tokens below */
+};
 
 /* The splitting expressions of the families' tokenizer.json files. */
 #define WORDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
@@ -109,9 +113,12 @@ static mz_status write_tokens(const vocabulary *v, mz_gguf_meta *meta, const cha
     return MZ_OK;
 }
 
-/* The id of a special token: by its text in tokenizer_config.json, or by number in config.json. */
+/* The id of a special token: by its text in tokenizer_config.json, by number in config.json, or by
+ * the text that the model itself gives it (NULL: none). */
 static int64_t special_id(const vocabulary *v, const json_t *settings, const json_t *config,
-                          const char *name, const char *id_field) {
+                          const char *const *names, const char *own) {
+    const char *name = names[0];
+    const char *id_field = names[1];
     const json_t *value = json_object_get(settings, name);
     const char *text =
         json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
@@ -121,11 +128,44 @@ static int64_t special_id(const vocabulary *v, const json_t *settings, const jso
         number = json_is_array(number) ? json_array_get(number, 0) : number;
         id = json_is_integer(number) ? json_integer_value(number) : -1;
     }
+    if (id < 0 && own != NULL && own[0] != '\0') {
+        id = find_token(v, own);
+    }
     return id < v->n ? id : -1;
 }
 
-static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_bos,
+/* In tokenizer_config.json, or in a file of its own. */
+static mz_status write_template(const vocabulary *v, const char *dir, const json_t *settings,
                                 mz_gguf_meta *meta) {
+    static const char key[] = "tokenizer.chat_template";
+    static const char file[] = "chat_template.jinja";
+    const char *text = json_string_value(json_object_get(settings, "chat_template"));
+    char *path = NULL;
+    char *read = NULL;
+    size_t n = 0;
+    bool there = false;
+    if (text != NULL) {
+        return mz_gguf_meta_text(meta, key, text, strlen(text));
+    }
+    MZ_TRY(mz_dir_has_file(v->ctx, dir, file, &there));
+    if (!there) {
+        return MZ_OK;
+    }
+    MZ_TRY(mz_path_join(v->ctx, dir, file, &path));
+    mz_status status = mz_file_read(v->ctx, path, MAX_TEMPLATE_BYTES, &read, &n);
+    if (status == MZ_OK) {
+        status = mz_gguf_meta_text(meta, key, read, n);
+    }
+    mz_free(v->ctx, read);
+    mz_free(v->ctx, path);
+    return status;
+}
+
+/* `own`: what a SentencePiece model calls its special tokens; NULL for other kinds. */
+static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_bos,
+                                const mz_sentencepiece_info *own, mz_gguf_meta *meta) {
+    const char *const own_names[] = {own != NULL ? own->bos : NULL, own != NULL ? own->eos : NULL,
+                                     NULL, own != NULL ? own->pad : NULL};
     static const char *const ids[][3] = {
         {"bos_token", "bos_token_id", "tokenizer.ggml.bos_token_id"},
         {"eos_token", "eos_token_id", "tokenizer.ggml.eos_token_id"},
@@ -138,23 +178,25 @@ static mz_status write_specials(const vocabulary *v, const char *dir, bool adds_
         status = load_optional(v->ctx, dir, "config.json", &config);
     }
     for (size_t i = 0; i < sizeof ids / sizeof ids[0] && status == MZ_OK; i++) {
-        const int64_t id = special_id(v, settings, config, ids[i][0], ids[i][1]);
+        int64_t id = special_id(v, settings, config, ids[i], own_names[i]);
+        for (int64_t k = 0; i == UNKNOWN && id < 0 && k < v->n; k++) {
+            id = v->tokens[k].type == MZ_PIECE_UNKNOWN ? k : id;
+        }
         if (id >= 0) {
             status = mz_gguf_meta_int(meta, ids[i][2], MZ_GGUF_U32, id);
         }
     }
     const json_t *bos = json_object_get(settings, "add_bos_token");
     const json_t *eos = json_object_get(settings, "add_eos_token");
-    const char *template = json_string_value(json_object_get(settings, "chat_template"));
+    if (status == MZ_OK) {
+        status = write_template(v, dir, settings, meta);
+    }
     if (status == MZ_OK) {
         status = mz_gguf_meta_bool(meta, "tokenizer.ggml.add_bos_token",
                                    json_is_boolean(bos) ? json_is_true(bos) : adds_bos);
     }
     if (status == MZ_OK) {
         status = mz_gguf_meta_bool(meta, "tokenizer.ggml.add_eos_token", json_is_true(eos));
-    }
-    if (status == MZ_OK && template != NULL) {
-        status = mz_gguf_meta_text(meta, "tokenizer.chat_template", template, strlen(template));
     }
     json_decref(settings);
     json_decref(config);
@@ -298,7 +340,7 @@ static mz_status export_json(vocabulary *v, const json_t *document, const char *
     MZ_TRY(mz_gguf_meta_text(meta, "tokenizer.ggml.pre", row->pre, strlen(row->pre)));
     MZ_TRY(write_tokens(v, meta, ""));
     MZ_TRY(write_merges(v->ctx, document, path, meta));
-    return write_specials(v, dir, puts_token_in_front(document), meta);
+    return write_specials(v, dir, puts_token_in_front(document), NULL, meta);
 }
 
 /* ---- tokenizer.model ---- */
@@ -321,7 +363,8 @@ static void add_tokens(vocabulary *v, const json_t *settings, int64_t n_pieces) 
     }
 }
 
-static mz_status write_spm(vocabulary *v, bool space_prefix, const char *dir, mz_gguf_meta *meta) {
+static mz_status write_spm(vocabulary *v, const mz_sentencepiece_info *info, const char *dir,
+                           mz_gguf_meta *meta) {
     MZ_TRY(mz_gguf_meta_text(meta, "tokenizer.ggml.model", "llama", 5));
     MZ_TRY(mz_gguf_meta_text(meta, "tokenizer.ggml.pre", "default", 7));
     MZ_TRY(write_tokens(v, meta, MZ_SPACE));
@@ -329,13 +372,14 @@ static mz_status write_spm(vocabulary *v, bool space_prefix, const char *dir, mz
     for (int64_t i = 0; i < v->n; i++) {
         MZ_TRY(mz_gguf_meta_add_f32(meta, v->tokens[i].text != NULL ? v->tokens[i].score : -1e4f));
     }
-    MZ_TRY(mz_gguf_meta_bool(meta, "tokenizer.ggml.add_space_prefix", space_prefix));
-    return write_specials(v, dir, true, meta);
+    MZ_TRY(mz_gguf_meta_bool(meta, "tokenizer.ggml.add_space_prefix", info->add_dummy_prefix));
+    return write_specials(v, dir, true, info, meta);
 }
 
 /* The model's pieces and what tokenizer_config.json adds to them. */
-static mz_status write_pieces(vocabulary *v, const mz_vocabulary *pieces, bool space_prefix,
-                              const char *dir, mz_gguf_meta *meta, char *note, size_t note_bytes) {
+static mz_status write_pieces(vocabulary *v, const mz_vocabulary *pieces,
+                              const mz_sentencepiece_info *info, const char *dir,
+                              mz_gguf_meta *meta, char *note, size_t note_bytes) {
     json_t *settings = NULL;
     MZ_TRY(load_optional(v->ctx, dir, "tokenizer_config.json", &settings));
     for (int64_t i = 0; i < pieces->n; i++) {
@@ -353,7 +397,7 @@ static mz_status write_pieces(vocabulary *v, const mz_vocabulary *pieces, bool s
         (void)snprintf(note, note_bytes, "the tokenizer has ids beyond the embedding's %lld rows",
                        (long long)v->n);
     } else {
-        status = write_spm(v, space_prefix, dir, meta);
+        status = write_spm(v, info, dir, meta);
     }
     json_decref(settings);
     return status;
@@ -370,7 +414,7 @@ static mz_status export_spm(vocabulary *v, const char *path, const char *dir, mz
     if (status == MZ_OK && info.model_type != 2) {
         (void)snprintf(note, note_bytes, "tokenizer.model is no BPE model");
     } else if (status == MZ_OK) {
-        status = write_pieces(v, &pieces, info.add_dummy_prefix, dir, meta, note, note_bytes);
+        status = write_pieces(v, &pieces, &info, dir, meta, note, note_bytes);
     }
     mz_vocabulary_free(v->ctx, &pieces);
     mz_free(v->ctx, data);

@@ -176,13 +176,13 @@ mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
 mz_status mz_zoo_create_language_model(mz_context *ctx, const json_t *config, const char *name,
                                        const mz_load_options *options, mz_dtype weights_dtype,
                                        mz_language_model **out) {
+    static const mz_init init = {.seed = 1};
     const mz_family *family = NULL;
+    mz_load_options fresh = *options;
     MZ_TRY(mz_zoo_find_family(ctx, name, config, &family));
-    if (weights_dtype != MZ_DTYPE_F32) {
-        return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: fresh weights of type %s", name,
-                       mz_dtype_get(weights_dtype)->name);
-    }
-    return create_model(family, &(mz_json_object){ctx, config, name}, &(checkpoint){0}, options,
+    fresh.weights.init = options->weights.init != NULL ? options->weights.init : &init;
+    fresh.weights.init_dtype = weights_dtype;
+    return create_model(family, &(mz_json_object){ctx, config, name}, &(checkpoint){0}, &fresh,
                         out);
 }
 

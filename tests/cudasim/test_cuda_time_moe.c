@@ -114,12 +114,12 @@ static mz_status compare_traced(void *self, mz_stream *s, int layer, const char 
     const int64_t n_rows = mz_tensor_n_rows(t);
     const size_t row_bytes = (size_t)mz_tensor_n_cols(t) * sizeof(float);
     if (layer >= 0) {
-        (void)snprintf(full, sizeof full, "layers.%d.%s", layer, name);
+        (void)snprintf(full, sizeof full, "layers.%d.%s", layer, mz_time_moe_name(name));
     } else {
         (void)snprintf(full, sizeof full, "%s", name);
     }
     const float *expected = answer(g, g->sub_case, full, &n_expected);
-    if (expected == NULL || strstr(name, "_cache") != NULL) {
+    if (expected == NULL || strcmp(name, "k") == 0 || strcmp(name, "v") == 0) {
         return MZ_OK;
     }
     assert_int_equal(n_expected, mz_tensor_n_elements(t));

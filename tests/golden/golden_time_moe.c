@@ -47,24 +47,6 @@ static void *must_alloc(size_t n, size_t size) {
     return p;
 }
 
-/* The goldens' name for what a trace calls `name`. */
-static const char *golden_name(const char *name) {
-    static const char *const names[][2] = {{"input_layernorm", "attn_norm"},
-                                           {"k", "k_cache"},
-                                           {"v", "v_cache"},
-                                           {"h_attn", "after_attn"},
-                                           {"post_attention_layernorm", "ffn_norm"},
-                                           {"experts", "expert_ids"},
-                                           {"shared_expert_gate", "shared_gate_logit"},
-                                           {"shared_expert", "shared_out"}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(name, names[i][0]) == 0) {
-            return names[i][1];
-        }
-    }
-    return name;
-}
-
 static mz_status record_tensor(void *self, mz_stream *s, int layer, const char *name,
                                const mz_tensor *t) {
     records *list = self;
@@ -75,7 +57,7 @@ static mz_status record_tensor(void *self, mz_stream *s, int layer, const char *
     record *r = &list->items[list->n++];
     *r = (record){.n_rows = t->shape[0], .n_cols = t->shape[1]};
     if (layer >= 0) {
-        (void)snprintf(r->name, sizeof r->name, "layers.%d.%s", layer, golden_name(name));
+        (void)snprintf(r->name, sizeof r->name, "layers.%d.%s", layer, mz_time_moe_name(name));
     } else {
         (void)snprintf(r->name, sizeof r->name, "%s", name);
     }

@@ -260,7 +260,7 @@ static void block(mz_patch_reference *r, int index, double *x, int64_t n_rows,
         rms_norm(r, tensor_of(r, layer, "input_layernorm.weight"), x + t * d, normed + t * d);
     }
     attention(r, layer, normed, x, n_rows);
-    tell(listener, index, "after_attn", x, n_rows, d);
+    tell(listener, index, "h_attn", x, n_rows, d);
     for (int64_t t = 0; t < n_rows; t++) {
         rms_norm(r, tensor_of(r, layer, "post_attention_layernorm.weight"), x + t * d,
                  normed + t * d);
@@ -271,7 +271,7 @@ static void block(mz_patch_reference *r, int index, double *x, int64_t n_rows,
         x[i] += mixed[i];
     }
     tell(listener, index, "router_logits", logits, n_rows, r->n_experts);
-    tell(listener, index, "expert_ids", chosen, n_rows, r->top_k);
+    tell(listener, index, "experts", chosen, n_rows, r->top_k);
     tell(listener, index, "ffn_out", mixed, n_rows, d);
     tell(listener, index, "out", x, n_rows, d);
     free(mixed);

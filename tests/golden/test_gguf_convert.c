@@ -86,6 +86,11 @@ static void compare_configs(const char *name, const json_t *published, const jso
             (strcmp(field, "decoder_sparse_step") == 0 || strcmp(field, "mlp_only_layers") == 0)) {
             continue;
         }
+        /* Without a window a Mistral is a LLaMA. */
+        if (strcmp(name, "mistral-headdim") == 0 &&
+            (strcmp(field, "architectures") == 0 || strcmp(field, "model_type") == 0)) {
+            continue;
+        }
         if (strcmp(field, "num_key_value_heads") == 0 && json_is_null(value)) {
             value = json_object_get(published, "num_attention_heads");
         }
@@ -274,7 +279,7 @@ static void tokenizers_there_and_back(void **state) {
                  {"llama3-bbpe", "tokenizer.json", 2103},
                  {"phi2-bbpe", "tokenizer.json", 1600},
                  {"qwen2-bbpe", "tokenizer.json", 1903},
-                 {"spm-bpe-llama", "tokenizer.model", 2000}};
+                 {"spm-bpe-llama", "tokenizer.model", 4000}};
     mz_context *ctx = *state;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         char source[600];

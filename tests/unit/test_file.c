@@ -392,6 +392,29 @@ static void sweeps_what_is_left_behind(void **state) {
     mz_output_sweep(at(f, "no such folder"));
 }
 
+static void the_only_file_with_an_ending_is_found(void **state) {
+    (void)state;
+    mz_context ctx;
+    mz_assert_ok(&ctx,
+                 mz_context_init(&ctx, &(mz_context_options){.n_threads = 1, .isa = MZ_ISA_AUTO}));
+    const char *dir = mz_temp_dir_create();
+    char *name = NULL;
+    mz_assert_ok(&ctx, mz_dir_find(&ctx, dir, ".end", &name));
+    assert_null(name);
+    (void)mz_write_file(dir, "a.end", "x", 1);
+    (void)mz_write_file(dir, "b.end.not", "x", 1);
+    mz_assert_ok(&ctx, mz_dir_find(&ctx, dir, ".end", &name));
+    assert_string_equal(name, "a.end");
+    mz_free(&ctx, name);
+    name = NULL;
+    (void)mz_write_file(dir, "b.end", "x", 1);
+    assert_int_equal(mz_dir_find(&ctx, dir, ".end", &name), MZ_ERR_FORMAT);
+    mz_temp_dir_remove(dir);
+    mz_assert_ok(&ctx, mz_dir_find(&ctx, "/nowhere", ".end", &name));
+    assert_null(name);
+    mz_context_close(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(maps_a_file, setup, teardown),
@@ -403,6 +426,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(replaces_only_on_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_leaves_the_target, setup, teardown),
         cmocka_unit_test_setup_teardown(follows_links, setup, teardown),
+        cmocka_unit_test(the_only_file_with_an_ending_is_found),
         cmocka_unit_test_setup_teardown(sweeps_what_is_left_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(names_of_one_file, setup, teardown),
         cmocka_unit_test_setup_teardown(writes_devices_directly, setup, teardown),

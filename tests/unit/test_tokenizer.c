@@ -130,6 +130,26 @@ static void added_tokens_are_cut_out_as_told(void **state) {
     mz_temp_dir_remove(dir);
 }
 
+/* A control token that merges could build, and one of a single character. */
+static void texts_do_not_become_control_tokens(void **state) {
+    mz_context *ctx = *state;
+    const char *dir = mz_temp_dir_create();
+    static const char tokenizer[] =
+        "{\"added_tokens\":[{\"id\":2,\"content\":\"ab\",\"special\":true},"
+        "{\"id\":4,\"content\":\"c\",\"special\":true}],"
+        "\"model\":{\"unk_token\":\"?\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"?\":3,\"c\":4},"
+        "\"ignore_merges\":true,\"merges\":[\"a b\"]}}";
+    const char *path = mz_write_file(dir, "tokenizer.json", tokenizer, sizeof tokenizer - 1);
+    mz_tokenizer *t = NULL;
+    mz_assert_ok(ctx, mz_tokenizer_open(ctx, path, &t));
+    assert_ids(ctx, t, "ab", 2, NULL, (int32_t[]){0, 1, -1});
+    assert_ids(ctx, t, "abc", 3, NULL, (int32_t[]){0, 1, 3, -1});
+    assert_ids(ctx, t, "abc", 3, &(mz_encode_options){.parse_special = true},
+               (int32_t[]){2, 4, -1});
+    mz_tokenizer_close(ctx, t);
+    mz_temp_dir_remove(dir);
+}
+
 /* --- Texts ----------------------------------------------------------------------------------- */
 
 static void any_bytes_are_a_text(void **state) {
@@ -269,18 +289,9 @@ static void tiktoken_files_are_read(void **state) {
 /* A small SentencePiece vocabulary: without a dummy space where `prefix` is 0, the default for -1.
  */
 static mz_tokenizer *open_llama(mz_context *ctx, const char *dir, int prefix) {
-    static const char *const texts[] = {"<unk>",
-                                        "<s>",
-                                        "</s>",
-                                        "\xE2\x96\x81",
-                                        "a",
-                                        "b",
-                                        "ab",
-                                        "\xE2\x96\x81"
-                                        "a",
-                                        "  ",
-                                        "<0xC3>",
-                                        "<0xA9>"};
+    static const char *const texts[] = {"<unk>", "<s>",    "</s>",  "\xE2\x96\x81",
+                                        "a",     "b",      "ab",    "\xE2\x96\x81\x61",
+                                        "  ",    "<0xC3>", "<0xA9>"};
     static const int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 1, 4, 6, 6};
     static const float scores[] = {0, 0, 0, -9, -8, -7, -1, -2, 0, 0, 0};
     enum { N = sizeof texts / sizeof texts[0] };
@@ -607,6 +618,7 @@ int main(void) {
         cmocka_unit_test(properties_are_read),
         cmocka_unit_test(configuration_is_obeyed),
         cmocka_unit_test(added_tokens_are_cut_out_as_told),
+        cmocka_unit_test(texts_do_not_become_control_tokens),
         cmocka_unit_test(any_bytes_are_a_text),
         cmocka_unit_test(half_characters_wait),
         cmocka_unit_test(a_long_word_is_encoded),

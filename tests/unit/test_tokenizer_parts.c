@@ -70,6 +70,10 @@ static void broken_text_is_repaired(void **state) {
                          strcmp(cases[i].text, cases[i].expected) == 0);
         mz_free(ctx, out);
     }
+    /* A byte that continues nothing is no part of the space before it. */
+    size_t start = 0;
+    assert_int_equal(mz_utf8_before(" \xA0", 2, &start), 0xFFFD);
+    assert_int_equal(start, 1);
     bool cut = false;
     assert_int_equal(mz_utf8_bad_length("\xF0\x9F", 2, &cut), 2);
     assert_true(cut);

@@ -11,7 +11,7 @@
 #include "core/ops/cpu/rows_internal.h"
 
 /* 6 rows of x: their sums in 16 bits fill 6 registers, those in f32 other 6. */
-enum { GROUP = 8, TOKENS = 6, BYTE_PLANES = 2 };
+enum { GROUP = 8, TOKENS = 6, PLANE_TOKENS = 4, BYTE_PLANES = 2 };
 
 #define ROW_KERNELS mz_row_kernels_avx2
 

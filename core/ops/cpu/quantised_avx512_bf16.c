@@ -12,7 +12,7 @@
 
 /* 9 rows of x: their sums of a block and those in f32 fill 18 of 32 registers, long blocks' scaled
  * sums another 9. */
-enum { GROUP = 16, TOKENS = 9, BYTE_PLANES = 1 };
+enum { GROUP = 16, TOKENS = 9, PLANE_TOKENS = 9, BYTE_PLANES = 1 };
 
 #define ROW_KERNELS mz_row_kernels_avx512
 

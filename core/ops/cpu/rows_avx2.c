@@ -9,7 +9,7 @@
 
 /* Vectors of positions or columns that 1, up to 3 and up to 6 queries are multiplied with at once:
  * 8 to 12 sums, of the 16 registers, hide the latency of two multiply-adds a cycle. */
-enum { VLEN = 8, VECS_1 = 8, VECS_3 = 4, VECS_6 = 2 };
+enum { VLEN = 8, VECS_1 = 8, VECS_3 = 4, VECS_4 = 3, VECS_6 = 2 };
 
 typedef __m256 vec;
 
@@ -48,6 +48,11 @@ MZ_KERNEL_INLINE vec v_load_f16(const uint16_t *p) {
 MZ_KERNEL_INLINE vec v_load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(
         _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+
+/* Asks for a line that will be read; any address will do. */
+MZ_KERNEL_INLINE void v_prefetch(const char *p) {
+    _mm_prefetch(p, _MM_HINT_T0);
 }
 
 /* To nearest, ties to even. */

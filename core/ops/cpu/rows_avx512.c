@@ -9,7 +9,7 @@
 
 /* Vectors of positions or columns that 1, up to 3 and up to 6 queries are multiplied with at once:
  * up to 24 sums, of the 32 registers. Four vectors are a page. */
-enum { VLEN = 16, VECS_1 = 4, VECS_3 = 4, VECS_6 = 4 };
+enum { VLEN = 16, VECS_1 = 4, VECS_3 = 4, VECS_4 = 4, VECS_6 = 4 };
 
 typedef __m512 vec;
 
@@ -46,6 +46,11 @@ MZ_KERNEL_INLINE vec v_load_f16(const uint16_t *p) {
 MZ_KERNEL_INLINE vec v_load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+
+/* Asks for a line that will be read; any address will do. */
+MZ_KERNEL_INLINE void v_prefetch(const char *p) {
+    _mm_prefetch(p, _MM_HINT_T0);
 }
 
 /* To nearest, ties to even. */

@@ -9,7 +9,7 @@
 
 /* Vectors of positions or columns that 1, up to 3 and up to 6 queries are multiplied with at once.
  */
-enum { VLEN = 1, VECS_1 = 8, VECS_3 = 4, VECS_6 = 2 };
+enum { VLEN = 1, VECS_1 = 8, VECS_3 = 4, VECS_4 = 3, VECS_6 = 2 };
 
 typedef float vec;
 
@@ -43,6 +43,11 @@ MZ_KERNEL_INLINE vec v_load_f16(const uint16_t *p) {
 
 MZ_KERNEL_INLINE vec v_load_i8(const int8_t *p) {
     return (float)*p;
+}
+
+/* Asks for a line that will be read; any address will do. */
+MZ_KERNEL_INLINE void v_prefetch(const char *p) {
+    (void)p;
 }
 
 /* To nearest, ties to even. */

@@ -144,18 +144,24 @@ static double score(const mz_kv_layer *cache, const mz_kv_layout *l, const float
     return sum;
 }
 
+/* Positions [begin, end) of a sequence, in the part of a kv head. */
+typedef struct seen_keys {
+    int32_t sequence;
+    int64_t kv_head, begin, end;
+} seen_keys;
+
 /* One head of one row. */
 static void attend(float *y, const float *q, const mz_kv_layer *cache, const mz_kv_layout *l,
-                   int32_t sequence, int64_t kv_head, int64_t begin, int64_t end, double scale) {
+                   const seen_keys *keys, double scale) {
     double out[MZ_MAX_HEAD_DIM] = {0};
     double max = -INFINITY;
     double total = 0;
-    for (int64_t j = begin; j < end; j++) {
-        max = fmax(max, scale * score(cache, l, q, sequence, kv_head, j));
+    for (int64_t j = keys->begin; j < keys->end; j++) {
+        max = fmax(max, scale * score(cache, l, q, keys->sequence, keys->kv_head, j));
     }
-    for (int64_t j = begin; j < end && max > -INFINITY; j++) {
-        const head_page at = page_of(cache, l, sequence, j, kv_head);
-        const double p = exp(scale * score(cache, l, q, sequence, kv_head, j) - max);
+    for (int64_t j = keys->begin; j < keys->end && max > -INFINITY; j++) {
+        const head_page at = page_of(cache, l, keys->sequence, j, keys->kv_head);
+        const double p = exp(scale * score(cache, l, q, keys->sequence, keys->kv_head, j) - max);
         total += p;
         for (int64_t i = 0; i < l->head_dim_v; i++) {
             out[i] += p * value_at(cache, l, &at, i);
@@ -176,9 +182,13 @@ mz_status mz_ref_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
         const int64_t end = rows->position[t] + (int64_t)1;
         const int64_t begin = rule->window > 0 && rule->window < end ? end - rule->window : 0;
         for (int64_t h = 0; h < n_heads; h++) {
+            const seen_keys keys = {.sequence = rows->sequence[t],
+                                    .kv_head = h / (n_heads / cache->n_kv_heads),
+                                    .begin = begin,
+                                    .end = end};
             attend(mz_tensor_f32(y, t) + h * l.head_dim_v,
-                   mz_tensor_f32(q, t) + h * cache->head_dim, cache, &l, rows->sequence[t],
-                   h / (n_heads / cache->n_kv_heads), begin, end, (double)rule->scale);
+                   mz_tensor_f32(q, t) + h * cache->head_dim, cache, &l, &keys,
+                   (double)rule->scale);
         }
     }
     return MZ_OK;
