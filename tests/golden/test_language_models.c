@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apps/zoo/gguf_export.h"
 #include "apps/zoo/language_model.h"
 #include "core/weights.h"
 
@@ -195,6 +196,50 @@ static void narrow_caches(void **state) {
     }
 }
 
+/* ---- GGUF files ---- */
+
+/* The logits of a model's N tokens. */
+static int64_t logits_of(mz_context *ctx, const char *path, float *logits) {
+    const mz_load_options load = {0};
+    fixture f = {0};
+    mz_assert_ok(ctx, mz_zoo_load_language_model(ctx, path, &load, &f.model));
+    mz_assert_ok(ctx, mz_lm_session_create(ctx, f.model, &(mz_lm_session_options){0}, &f.session));
+    f.vocab_size = mz_language_model_info_of(f.model)->vocab_size;
+    assert_true(f.vocab_size <= MAX_VOCABULARY);
+    for (int i = 0; i < N; i++) {
+        f.ids[i] = (int32_t)((i * 37 + 11) % f.vocab_size);
+    }
+    const int64_t n = mz_language_model_info_of(f.model)->max_positions < N ? 100 : N;
+    const mz_lm_input input = {.n_tokens = n, .ids = f.ids};
+    mz_assert_ok(ctx, mz_lm_session_run(f.session, &input, NULL, logits));
+    mz_lm_session_destroy(f.session);
+    mz_language_model_close(f.model);
+    return f.vocab_size;
+}
+
+/* A checkpoint converted to GGUF, where q and k are reordered, experts stacked and norms shifted,
+ * answers as the published one. */
+static void gguf_files_answer_alike(void **state) {
+    mz_context *ctx = *state;
+    for (int i = 0; i < N_CASES; i++) {
+        char source[512];
+        char path[600];
+        float published[MAX_VOCABULARY];
+        float converted[MAX_VOCABULARY];
+        const char *dir = mz_temp_dir_create();
+        mz_gguf_export e = {0};
+        (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+        mz_assert_ok(ctx, mz_gguf_export_open(ctx, case_path(cases[i], source), &e));
+        mz_assert_ok(ctx, mz_gguf_export_finish(&e, MZ_DTYPE_F32));
+        mz_assert_ok(ctx, mz_gguf_write(ctx, path, &e.meta, e.items, e.n_items, NULL));
+        mz_gguf_export_close(&e);
+        const int64_t n = logits_of(ctx, source, published);
+        assert_int_equal(logits_of(ctx, path, converted), n);
+        mz_assert_close(cases[i], converted, published, n, 1e-5);
+        mz_temp_dir_remove(dir);
+    }
+}
+
 /* ---- bad input ---- */
 
 /* A call that fails leaves the sequences as they were. */
@@ -321,6 +366,7 @@ int main(void) {
         cmocka_unit_test(truncated_and_forked),
         cmocka_unit_test(shifted),
         cmocka_unit_test(narrow_caches),
+        cmocka_unit_test(gguf_files_answer_alike),
         cmocka_unit_test(bad_calls),
         cmocka_unit_test(bad_sessions),
         cmocka_unit_test(bad_configs),
