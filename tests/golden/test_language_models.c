@@ -1,4 +1,4 @@
-/* Language models: what the registry says of them, what their sessions hold, and bad input. */
+/* Language models: what the registry says of them, their sessions, GGUF files and bad input. */
 #include "tests/testing.h"
 
 #include <math.h>
@@ -139,39 +139,6 @@ static void truncated_and_forked(void **state) {
         assert_int_equal(mz_lm_session_fork(f.session, 0, 2), MZ_ERR_ARG);
         close_fixture(&f);
     }
-}
-
-/* In a model of one layer a key depends on its own token alone: forgetting the first page is as
- * if its tokens had never been there. */
-static void shifted(void **state) {
-    mz_context *ctx = *state;
-    static const char config[] =
-        "{\"model_type\": \"llama\", \"vocab_size\": 97, \"hidden_size\": 32, "
-        "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 48}";
-    const mz_load_options load = {0};
-    fixture f = {.vocab_size = 97};
-    float expected[MAX_VOCABULARY];
-    float logits[MAX_VOCABULARY];
-    json_t *json = NULL;
-    mz_assert_ok(ctx, mz_json_parse(ctx, config, strlen(config), "config", &json));
-    mz_assert_ok(&f.ctx, mz_context_init(&f.ctx, &(mz_context_options){.isa = MZ_ISA_AUTO}));
-    mz_assert_ok(&f.ctx, mz_zoo_create_language_model(&f.ctx, json, "config", &load, MZ_DTYPE_BF16,
-                                                      &f.model));
-    json_decref(json);
-    mz_assert_ok(&f.ctx,
-                 mz_lm_session_create(&f.ctx, f.model, &(mz_lm_session_options){.n_sequences = 2},
-                                      &f.session));
-    for (int i = 0; i < N; i++) {
-        f.ids[i] = i * 37 % 97;
-    }
-    feed(&f, 0, 0, 140, logits);
-    mz_assert_ok(&f.ctx, mz_lm_session_shift(f.session, 0, 0, MZ_KV_PAGE));
-    assert_int_equal(mz_lm_session_n_positions(f.session, 0), 140 - MZ_KV_PAGE);
-    feed(&f, 0, 140, N, logits);
-    feed(&f, 1, MZ_KV_PAGE, N, expected);
-    mz_assert_close("after a shift", logits, expected, f.vocab_size, 1e-5);
-    assert_int_equal(mz_lm_session_shift(f.session, 0, 0, 1), MZ_ERR_ARG);
-    close_fixture(&f);
 }
 
 /* Keys and values in fewer bits: near, and not the same. */
@@ -364,7 +331,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_counted),
         cmocka_unit_test(truncated_and_forked),
-        cmocka_unit_test(shifted),
         cmocka_unit_test(narrow_caches),
         cmocka_unit_test(gguf_files_answer_alike),
         cmocka_unit_test(bad_calls),
