@@ -53,15 +53,12 @@ static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32, M
 /* ---- the model ---- */
 
 static mz_status create_shape(bench *b, const mz_load_options *options) {
-    const mz_init init = {0};
-    mz_load_options fresh = *options;
     const mz_dtype dtype = type_dtypes[b->request.type];
     const mz_dtype_info *type = mz_dtype_get(dtype);
     json_t *config = NULL;
     MZ_TRY(mz_json_load(&b->ctx, b->request.shape, &config));
-    fresh.weights.init = dtype == MZ_DTYPE_F32 ? &init : NULL;
     const mz_status status =
-        mz_zoo_create_language_model(&b->ctx, config, b->request.shape, &fresh, dtype, &b->model);
+        mz_zoo_create_language_model(&b->ctx, config, b->request.shape, options, dtype, &b->model);
     json_decref(config);
     MZ_TRY(status);
     b->bytes_per_parameter = (double)type->block_bytes / type->block_len;
@@ -221,9 +218,14 @@ static void print_report(const bench *b) {
     const request *r = &b->request;
     const mz_language_model_info *info = mz_language_model_info_of(b->model);
     char text[3][32];
+    if (r->shape != NULL) {
+        (void)snprintf(text[0], sizeof text[0], "random %s",
+                       mz_dtype_get(type_dtypes[r->type])->name);
+    } else {
+        (void)mz_cli_format_bytes((int64_t)info->file_bytes, text[0]);
+    }
     (void)printf("model            %s (%s, %" PRId64 " layers, width %" PRId64 "), %s\n", b->name,
-                 info->family, info->n_layers, info->d_model,
-                 mz_cli_format_bytes((int64_t)info->file_bytes, text[0]));
+                 info->family, info->n_layers, info->d_model, text[0]);
     (void)printf("machine          backend %s, %s, %d threads, precision %s\n",
                  mz_backend_cpu()->name, mz_isa_name(b->ctx.isa), mz_pool_n_threads(b->ctx.pool),
                  mz_bench_precision_name(precisions[r->precision]));

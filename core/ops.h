@@ -56,7 +56,8 @@ typedef enum mz_precision {
     MZ_PRECISION_BF16,    /* inputs and weights rounded to bf16, sums in f32 */
     MZ_PRECISION_INT8,    /* with block-quantised weights: each row of inputs is quantised once, to
                              8 bits in blocks of 32 or 256 as the weight type pairs with, products
-                             within a block in integers; with other weights as F32 */
+                             within a block in integers; with other weights, and those of Q2_K
+                             and Q3_K, as F32; backwards as F32 */
 } mz_precision;
 
 typedef enum mz_activation {

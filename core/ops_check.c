@@ -79,9 +79,9 @@ mz_status mz_op_charge(mz_stream *s, mz_op_id op, double start, double flops, mz
     return status;
 }
 
-/* Whether a backend's own feed-forward, gated with SiLU, computes it. */
+/* Whether a backend's own feed-forward computes it. */
 bool mz_ffn_is_plain(const mz_ffn *ffn) {
-    return ffn->w_gate.weight.n_dims != 0 && ffn->activation == MZ_ACTIVATION_SILU;
+    return ffn->w_gate.weight.n_dims != 0;
 }
 
 bool mz_ffn_has_deltas(const mz_ffn *ffn) {

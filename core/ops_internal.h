@@ -24,7 +24,7 @@ bool mz_op_only_measured(mz_stream *s, mz_op_id op, const mz_op_size *size, mz_s
 double mz_op_clock(const mz_stream *s);
 mz_status mz_op_charge(mz_stream *s, mz_op_id op, double start, double flops, mz_status status);
 
-/* What a backend's own ffn need know: gated by SiLU. */
+/* What a backend's own ffn need know: gated. */
 bool mz_ffn_is_plain(const mz_ffn *ffn);
 
 bool mz_ffn_has_deltas(const mz_ffn *ffn);

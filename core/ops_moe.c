@@ -241,7 +241,7 @@ static bool moe_has_deltas(const mz_moe *moe) {
             (moe->shared_gate.deltas != NULL || mz_ffn_has_deltas(&moe->shared)));
 }
 
-/* What a backend's own version need know: one linear router, experts gated with SiLU and without
+/* What a backend's own version need know: one linear router, gated experts without
  * biases, of the width of x. */
 static bool moe_is_common(const mz_moe *moe, bool same_width) {
     const mz_plain_experts *plain = &moe->plain;
@@ -251,8 +251,8 @@ static bool moe_is_common(const mz_moe *moe, bool same_width) {
     const bool gated = moe->w_gate.n_experts > 0 && moe->w_gate.bias == NULL &&
                        moe->w_up.bias == NULL && moe->w_down.bias == NULL &&
                        (!moe->has_shared || mz_ffn_is_plain(&moe->shared));
-    return moe->activation == MZ_ACTIVATION_SILU && one_router && gated && same_width &&
-           moe->lora == NULL && plain->n_constant + plain->n_copy + plain->n_zero == 0 &&
+    return one_router && gated && same_width && moe->lora == NULL &&
+           plain->n_constant + plain->n_copy + plain->n_zero == 0 &&
            (moe->input_scale == 0 || moe->input_scale == 1);
 }
 

@@ -78,11 +78,58 @@ static mz_status keep_batch(mz_stream *s, const device_batch *batch, const devic
     return MZ_OK;
 }
 
+/* Routers that read the logits of the mixture layer before them (MoE++). */
+typedef struct carried_logits {
+    bool wanted;
+    mz_routing own[2];      /* blocks take turns, where the caller took no routings */
+    const mz_routing *last; /* of the mixture layer before; NULL: none */
+} carried_logits;
+
+static bool reads_previous(const mz_block *block) {
+    return block->has_experts && block->moe.router_residual.weight.n_dims > 0;
+}
+
+static mz_status begin_carry(mz_stream *s, const mz_decoder *decoder, const mz_batch *batch,
+                             carried_logits *out) {
+    const mz_router *router = NULL;
+    *out = (carried_logits){0};
+    for (int64_t l = 0; l < decoder->n_layers && router == NULL; l++) {
+        router = reads_previous(&decoder->blocks[l]) ? &decoder->blocks[l].moe.router : NULL;
+    }
+    out->wanted = router != NULL;
+    if (router == NULL || batch->routings != NULL) {
+        return MZ_OK;
+    }
+    if (s->tape != NULL) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "decoder: on a tape, routers that read the layer before want the caller's "
+                       "routings");
+    }
+    MZ_TRY(mz_routing_take(s, batch->n_tokens, router, &out->own[0]));
+    return mz_routing_take(s, batch->n_tokens, router, &out->own[1]);
+}
+
+/* Sets the call's routing and the logits of the layer before. */
+static void carry(carried_logits *c, const mz_block *block, mz_block_call *call) {
+    if (!c->wanted || !block->has_experts) {
+        return;
+    }
+    if (c->last != NULL && reads_previous(block)) {
+        call->previous_logits = c->last->logits;
+    }
+    if (call->routing == NULL && (call->out_rows == NULL || call->previous_logits.n_dims > 0)) {
+        call->routing = c->last == &c->own[0] ? &c->own[1] : &c->own[0];
+    }
+    c->last = call->routing;
+}
+
 static mz_status forward_blocks(mz_stream *s, mz_tensor *last, const mz_tensor *x,
                                 const mz_decoder *decoder, const mz_batch *batch,
                                 mz_kv_cache *cache, const mz_block_call *common) {
     mz_tensor states[2]; /* blocks read one and write the other */
     mz_tensor input = *x;
+    carried_logits carried;
+    MZ_TRY(begin_carry(s, decoder, batch, &carried));
     MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[0]));
     MZ_TRY(mz_stream_take(s, batch->n_tokens, decoder->d_model, "hidden states", &states[1]));
     MZ_TRY(mz_stream_take(s, batch->n_out, decoder->d_model, "last hidden states", last));
@@ -105,6 +152,7 @@ static mz_status forward_blocks(mz_stream *s, mz_tensor *last, const mz_tensor *
                                       &segment.y));
             }
         }
+        carry(&carried, segment.block, &segment.call);
         const mz_routing *routing = segment.call.routing; /* a loss may look at its logits */
         const bool routed = routing != NULL && decoder->blocks[l].has_experts;
         const mz_tensor *outputs[] = {&segment.y, routed ? &routing->logits : NULL};

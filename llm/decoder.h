@@ -48,8 +48,10 @@ typedef struct mz_batch {
  *   x       [n_tokens, d_model] embedded rows
  *   ropes   [n_ropes] for the positions of the batch at least
  *   hidden  [n_out, d_model], after the final norm
+ * Blocks whose router reads the logits of the mixture layer before get them.
  * Trace: what the blocks record, then final_norm (layer -1). Errors: those of the ops;
- * UNSUPPORTED for a cache on a stream with a tape. */
+ * UNSUPPORTED for a cache on a stream with a tape, and for such routers there without the caller's
+ * routings. */
 mz_status mz_decoder_forward(mz_stream *s, const mz_tensor *hidden, const mz_tensor *x,
                              const mz_decoder *decoder, const mz_batch *batch, mz_kv_cache *cache,
                              const mz_rope_table *ropes, const mz_trace *trace);

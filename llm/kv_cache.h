@@ -54,11 +54,11 @@ void mz_kv_cache_fork(mz_kv_cache *cache, int64_t from, int64_t to);
 
 /* Forgets positions [first, first + n) of `sequence` and moves the later ones down by n: their
  * pages change places, their keys are rotated back by n positions (mz_op_kv_rotate; pages that are
- * shared are copied first). first, n  multiples of MZ_KV_PAGE, first + n at most the sequence's
- * number of positions ropes     [n_layers] what rotated a layer's keys; NULL, as a whole or of a
- * layer: nothing did Errors: ARG; LIMIT where pages for copies are missing; those of
- * mz_op_kv_rotate. Then nothing has changed. DEVICE: the sequence is good for nothing but to be
- * truncated to 0. */
+ * shared are copied first).
+ *   first, n  multiples of MZ_KV_PAGE, first + n at most the sequence's number of positions
+ *   ropes     [n_layers] what rotated a layer's keys; NULL, as a whole or of a layer: nothing did
+ * Errors: ARG; LIMIT where pages for copies are missing; those of mz_op_kv_rotate. Then nothing has
+ * changed. DEVICE: the sequence is good for nothing but to be truncated to 0. */
 mz_status mz_kv_cache_shift(mz_stream *s, mz_kv_cache *cache, int64_t sequence, int64_t first,
                             int64_t n, const mz_rope_table *const *ropes);
 

@@ -128,6 +128,11 @@ void mz_sampler_accept(mz_sampler *s, int32_t id) {
     s->n_recent += s->n_recent < n;
 }
 
+void mz_sampler_forget(mz_sampler *s) {
+    s->n_recent = 0;
+    s->next_recent = 0;
+}
+
 /* ---- logits and probabilities ---- */
 
 /* Each token that occurs is penalised once, however often it does. */

@@ -49,6 +49,9 @@ void mz_sampler_destroy(mz_context *ctx, mz_sampler *sampler); /* accepts NULL *
  * vocabulary are ignored. */
 void mz_sampler_accept(mz_sampler *sampler, int32_t id);
 
+/* Forgets the tokens noted so far: another sequence begins. Draws go on where they were. */
+void mz_sampler_forget(mz_sampler *sampler);
+
 /* The next token from `logits` [vocab_size], which stay as they are. *probability (may be NULL) is
  * its probability after penalty and temperature, before the cuts; with greedy choice the one at
  * temperature 1. Where no logit is finite the largest ones share the draw: +inf, else -inf. Equal

@@ -120,9 +120,6 @@ static mz_status append(mz_answer_stream *s, const int32_t *ids, int64_t n) {
     MZ_TRY(mz_lm_session_run(s->session, &input, NULL, s->logits));
     memcpy(s->held.ids + s->held.n, ids, (size_t)n * sizeof *ids);
     s->held.n += n;
-    for (int64_t i = 0; i < n; i++) {
-        mz_sampler_accept(s->sampler, ids[i]);
-    }
     return MZ_OK;
 }
 
@@ -166,6 +163,11 @@ static mz_status prefill(mz_answer_stream *s, const int32_t *ids, int64_t n,
     s->held.n = reused;
     MZ_TRY(append(s, ids + reused, n - reused));
     s->n_prompt = n;
+    /* The penalty is of this conversation, whatever the cache held before. */
+    mz_sampler_forget(s->sampler);
+    for (int64_t i = 0; i < n; i++) {
+        mz_sampler_accept(s->sampler, ids[i]);
+    }
     result->n_prompt = n;
     result->n_reused = reused;
     result->prefill_s = mz_now_s() - start;
@@ -283,6 +285,7 @@ static mz_status decode(mz_answer_stream *s, mz_detokenizer *d, const mz_answer_
             result->stopped = MZ_STOPPED_LENGTH;
             return MZ_OK;
         }
+        mz_sampler_accept(s->sampler, id);
         MZ_TRY(advance(s, id, &full));
         if (full) {
             result->stopped = MZ_STOPPED_CONTEXT;

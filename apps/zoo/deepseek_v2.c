@@ -23,11 +23,14 @@ static mz_status read_attention(const mz_json_object *o, mz_text_config *c) {
     c->ropes[0].first = own;
     c->ropes[0].interleaved = true;
     c->score_scale = 1 / sqrt((double)c->head_dim);
-    const json_t *scaling = json_object_get(o->object, "rope_scaling");
     if (c->ropes[0].scaling == MZ_ROPE_YARN) {
         double all_dim = 0;
-        MZ_TRY(mz_json_number_or(&(mz_json_object){o->ctx, scaling, o->name}, "mscale_all_dim", 0,
-                                 0, 1e3, &all_dim));
+        mz_json_object scaling;
+        MZ_TRY(mz_text_read_rope_parameters(o, "full_attention", &scaling));
+        if (scaling.object == NULL) {
+            scaling.object = json_object_get(o->object, "rope_scaling");
+        }
+        MZ_TRY(mz_json_number_or(&scaling, "mscale_all_dim", 0, 0, 1e3, &all_dim));
         const double mscale = 0.1 * all_dim * log(fmax(c->ropes[0].factor, 1)) + 1;
         c->score_scale *= mscale * mscale;
     }

@@ -30,6 +30,20 @@ static mz_status read_layers(const mz_json_object *o, mz_text_config *c) {
     return MZ_OK;
 }
 
+/* Of the layers with a window: unscaled. */
+static mz_status read_local_rope(const mz_json_object *o, mz_text_config *c) {
+    mz_rope *rope = &c->ropes[1];
+    mz_json_object newer;
+    c->n_ropes = 2;
+    *rope = (mz_rope){
+        .n_dims = c->head_dim, .head_dim = c->head_dim, .interleaved = c->ropes[0].interleaved};
+    MZ_TRY(mz_json_number_or(o, "rope_local_base_freq", 10000, 1.0001, 1e12, &rope->theta));
+    MZ_TRY(mz_text_read_rope_parameters(o, "sliding_attention", &newer));
+    return newer.object == NULL
+               ? MZ_OK
+               : mz_json_number_or(&newer, "rope_theta", rope->theta, 1.0001, 1e12, &rope->theta);
+}
+
 /* Squashed logits are what Gemma 2 had. */
 static mz_status check_softcaps(const mz_json_object *o) {
     static const char *const keys[] = {"attn_logit_softcapping", "final_logit_softcapping"};
@@ -48,6 +62,7 @@ mz_status mz_gemma3_config(const mz_json_object *o, mz_text_config *c) {
     bool offset_included = false;
     MZ_TRY(check_softcaps(o));
     MZ_TRY(mz_text_read_common(o, c));
+    MZ_TRY(mz_text_read_head_dim(o, 256, c));
     MZ_TRY(mz_text_read_activation(o, "hidden_activation", "gelu_pytorch_tanh", &c->activation));
     MZ_TRY(mz_json_bool_or(o, "tie_word_embeddings", true, &c->tied));
     MZ_TRY(mz_json_bool_or(o, "attention_bias", false, &c->qkv_bias));
@@ -63,10 +78,7 @@ mz_status mz_gemma3_config(const mz_json_object *o, mz_text_config *c) {
     c->names.attn_post_norm = "post_attention_layernorm";
     c->names.ffn_norm = "pre_feedforward_layernorm";
     c->names.ffn_post_norm = "post_feedforward_layernorm";
-    c->n_ropes = 2;
-    c->ropes[1] = (mz_rope){
-        .n_dims = c->head_dim, .head_dim = c->head_dim, .interleaved = c->ropes[0].interleaved};
-    MZ_TRY(mz_json_number_or(o, "rope_local_base_freq", 10000, 1.0001, 1e12, &c->ropes[1].theta));
+    MZ_TRY(read_local_rope(o, c));
     MZ_TRY(read_layers(o, c));
     return mz_text_check(o, c);
 }

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "apps/zoo/decoder_loader.h"
 #include "apps/zoo/gguf_export_internal.h"
-#include "core/json.h"
+#include "apps/zoo/text_config.h"
+#include "apps/zoo/zoo.h"
 
 enum { KEY_BYTES = 128, MAX_INT = 1 << 30 };
 
@@ -51,8 +51,9 @@ static mz_status put_text(const run *r, const char *suffix, const char *text) {
 
 mz_status mz_gguf_source_open(mz_gguf_config_source *s) {
     const mz_json_object o = {s->ctx, s->config, s->path};
+    const mz_family *family = NULL;
     const char *type = NULL;
-    int64_t d_model = 0;
+    mz_text_config c;
     MZ_TRY(mz_json_string(&o, "model_type", &type));
     s->architecture = mz_gguf_architecture_of(type);
     if (s->architecture == NULL) {
@@ -60,11 +61,15 @@ mz_status mz_gguf_source_open(mz_gguf_config_source *s) {
                        "%s: model_type \"%s\" has no GGUF architecture that is known here (%s)",
                        s->path, type, mz_gguf_architecture_names());
     }
-    MZ_TRY(mz_json_int(&o, "hidden_size", 1, MZ_MAX_DECODER_WIDTH, &d_model));
-    MZ_TRY(mz_json_int(&o, "num_attention_heads", 1, d_model, &s->n_heads));
-    MZ_TRY(mz_json_int_or(&o, "num_key_value_heads", s->n_heads, 1, s->n_heads, &s->n_kv_heads));
-    MZ_TRY(mz_json_int_or(&o, "head_dim", d_model / s->n_heads, 1, MZ_MAX_DECODER_WIDTH,
-                          &s->head_dim));
+    if (has(s, "rope_parameters")) {
+        return mz_fail(&s->ctx->error, MZ_ERR_UNSUPPORTED,
+                       "%s: rope_parameters, expected rope_theta and rope_scaling", s->path);
+    }
+    MZ_TRY(mz_zoo_find_family(s->ctx, s->path, s->config, &family));
+    MZ_TRY(family->read_text(&o, &c));
+    s->n_heads = c.n_heads;
+    s->n_kv_heads = c.n_kv_heads;
+    s->head_dim = c.head_dim;
     return MZ_OK;
 }
 
@@ -148,7 +153,7 @@ static mz_status put_window_pattern(const run *r) {
     size_t pattern = 0;
     if (n == 0) {
         int64_t given = 6;
-        MZ_TRY(mz_json_int_or(&r->o, "sliding_window_pattern", 6, 1, MZ_MAX_LAYERS, &given));
+        MZ_TRY(mz_json_int_or(&r->o, "sliding_window_pattern", 6, 1, MZ_MAX_TEXT_LAYERS, &given));
         pattern = (size_t)given;
     }
     for (size_t i = 0; i < n && pattern == 0; i++) {
@@ -185,8 +190,8 @@ static mz_status put_deepseek2(const run *r) {
     int64_t plain = 0;
     int64_t rotated = 0;
     bool renormalise = false;
-    MZ_TRY(mz_json_int(&r->o, "qk_nope_head_dim", 1, MZ_MAX_DECODER_WIDTH, &plain));
-    MZ_TRY(mz_json_int(&r->o, "qk_rope_head_dim", 1, MZ_MAX_DECODER_WIDTH, &rotated));
+    MZ_TRY(mz_json_int(&r->o, "qk_nope_head_dim", 1, MZ_MAX_TEXT_WIDTH, &plain));
+    MZ_TRY(mz_json_int(&r->o, "qk_rope_head_dim", 1, MZ_MAX_TEXT_WIDTH, &rotated));
     MZ_TRY(mz_json_bool_or(&r->o, "norm_topk_prob", false, &renormalise));
     MZ_TRY(put_int(r, "attention.head_count_kv", r->s->n_heads));
     MZ_TRY(put_int(r, "attention.key_length", plain + rotated));
@@ -219,9 +224,10 @@ static mz_status put_family(const run *r) {
         return put_deepseek2(r);
     }
     MZ_TRY(put_rotary(r));
-    if (has(r->s, "head_dim")) {
-        MZ_TRY(put_int(r, "attention.value_length", r->s->head_dim));
+    if (!has(r->s, "head_dim")) {
+        MZ_TRY(put_int(r, "attention.key_length", r->s->head_dim));
     }
+    MZ_TRY(put_int(r, "attention.value_length", r->s->head_dim));
     if (!has(r->s, "num_key_value_heads")) {
         MZ_TRY(put_int(r, "attention.head_count_kv", r->s->n_heads));
     }

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "apps/zoo/decoder_loader.h"
 #include "apps/zoo/gguf_map_internal.h"
+#include "apps/zoo/text_config.h"
 
 /* A config in the making. */
 typedef struct maker {
@@ -134,7 +134,7 @@ static mz_status set_vocabulary(const maker *m) {
 static mz_status set_heads(const maker *m) {
     const int64_t n_heads = get(m, "num_attention_heads");
     const int64_t d_model = get(m, "hidden_size");
-    if (n_heads < 1 || d_model < 1 || d_model > MZ_MAX_DECODER_WIDTH) {
+    if (n_heads < 1 || d_model < 1 || d_model > MZ_MAX_TEXT_WIDTH) {
         return mz_fail(&m->ctx->error, MZ_ERR_FORMAT, "%s: %lld heads of a width of %lld",
                        mz_gguf_path(m->gguf), (long long)n_heads, (long long)d_model);
     }
@@ -444,9 +444,9 @@ static mz_status make(const maker *m) {
         }
     }
     const int64_t n_layers = get(m, "num_hidden_layers");
-    if (n_layers < 1 || n_layers > MZ_MAX_LAYERS) {
+    if (n_layers < 1 || n_layers > MZ_MAX_TEXT_LAYERS) {
         return mz_fail(&m->ctx->error, MZ_ERR_LIMIT, "%s: %lld layers, expected 1 to %d",
-                       mz_gguf_path(m->gguf), (long long)n_layers, MZ_MAX_LAYERS);
+                       mz_gguf_path(m->gguf), (long long)n_layers, MZ_MAX_TEXT_LAYERS);
     }
     MZ_TRY(set_vocabulary(m));
     MZ_TRY(set_heads(m));

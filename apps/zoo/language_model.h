@@ -60,13 +60,13 @@ typedef struct mz_lm_session mz_lm_session;
 typedef struct mz_lm_session_options {
     int64_t n_sequences; /* that are alive at once; 0: 1 */
     int64_t n_positions; /* of one sequence at most; 0: the model's max_positions, at most 4096 */
-    int64_t n_batch;     /* rows of one forward pass at most; longer calls are cut into passes, but
-                            for models whose experts have a capacity; 0: 512 */
+    int64_t n_batch;     /* rows of one forward pass at most, longer calls are cut into passes;
+                            0: 512 */
     mz_dtype kv_dtype;   /* F32 (0), F16 or Q8_0 */
     mz_profile *profile; /* NULL: ops are not timed */
 } mz_lm_session_options;
 
-/* Errors: NOMEM, LIMIT, UNSUPPORTED (kv_dtype). */
+/* Errors: NOMEM; LIMIT naming a size out of range; DTYPE for another kv_dtype. */
 mz_status mz_lm_session_create(mz_context *ctx, const mz_language_model *model,
                                const mz_lm_session_options *options, mz_lm_session **out);
 void mz_lm_session_destroy(mz_lm_session *session); /* accepts NULL */
@@ -83,31 +83,32 @@ typedef struct mz_lm_input {
 } mz_lm_input;
 
 /* Runs the tokens through the model and appends them to their sequences. A batch answers as single
- * calls do.
+ * calls do, bit for bit, however it is cut into passes.
  *   logits  [rows wanted, vocab_size] f32, in the order of the rows; the caller's
  *   trace   NULL: none; names as in the published implementations (experts/trace.h)
- * Errors: LIMIT naming the sequence whose context is full, or an id outside the vocabulary; those
- * of the ops. Then the sequences hold what they held. */
+ * Errors: LIMIT naming the sequence whose context is full, or an id outside the vocabulary; ARG for
+ * a sequence that the session has not, or whose rows are not neighbours; those of the ops. Then the
+ * sequences hold what they held. */
 mz_status mz_lm_session_run(mz_lm_session *session, const mz_lm_input *input, const mz_trace *trace,
                             float *logits);
 
-/* Positions that a sequence holds, and the most it can hold. */
+/* Positions that a sequence (0 to n_sequences - 1) holds, and the most it can hold. */
 int64_t mz_lm_session_n_positions(const mz_lm_session *session, int64_t sequence);
 int64_t mz_lm_session_max_positions(const mz_lm_session *session);
 
 /* Forgets positions from n on (0: all of it). */
 void mz_lm_session_truncate(mz_lm_session *session, int64_t sequence, int64_t n);
 
-/* `to` becomes a copy of `from`: pages are shared until one of them is written. Errors: LIMIT. */
+/* `to` becomes a copy of `from`: pages are shared until one of them is written. Errors: ARG for a
+ * sequence that the session has not. */
 mz_status mz_lm_session_fork(mz_lm_session *session, int64_t from, int64_t to);
 
 /* Forgets n positions from `first` on, both multiples of MZ_KV_PAGE; later keys are rotated to
- * their new positions (--context-shift). Errors: ARG; UNSUPPORTED for models whose keys cannot be
- * moved.
- */
+ * their new positions (--context-shift). Errors: those of mz_kv_cache_shift; UNSUPPORTED for models
+ * whose keys cannot be moved. */
 mz_status mz_lm_session_shift(mz_lm_session *session, int64_t sequence, int64_t first, int64_t n);
 
-/* Bytes of the KV cache if it is full, and of everything else that the session has touched. */
+/* Bytes of the KV cache when it is full. */
 size_t mz_lm_session_kv_bytes(const mz_lm_session *session);
 
 #ifdef __cplusplus

@@ -118,27 +118,56 @@ static mz_status read_scaling_kind(const mz_json_object *o, mz_rope *rope) {
         type);
 }
 
+/* An object; NULL where there is none. */
+static mz_status read_object(const mz_json_object *o, const char *key, const json_t **out) {
+    *out = json_object_get(o->object, key);
+    if (*out == NULL || json_is_null(*out)) {
+        *out = NULL;
+        return MZ_OK;
+    }
+    return json_is_object(*out)
+               ? MZ_OK
+               : mz_fail(&o->ctx->error, MZ_ERR_FORMAT, "%s: %s is no object", o->name, key);
+}
+
+mz_status mz_text_read_rope_parameters(const mz_json_object *o, const char *kind,
+                                       mz_json_object *out) {
+    const json_t *parameters = NULL;
+    *out = (mz_json_object){o->ctx, NULL, o->name};
+    MZ_TRY(read_object(o, "rope_parameters", &parameters));
+    if (parameters == NULL) {
+        return MZ_OK;
+    }
+    out->object = parameters;
+    return json_object_get(parameters, kind) == NULL ? MZ_OK : read_object(out, kind, &out->object);
+}
+
 static mz_status read_rope(const mz_json_object *o, mz_text_config *c) {
     mz_rope *rope = &c->ropes[0];
-    const json_t *scaling = json_object_get(o->object, "rope_scaling");
+    mz_json_object scaling;
     c->n_ropes = 1;
     *rope = (mz_rope){.n_dims = c->head_dim,
                       .head_dim = c->head_dim,
                       .original_positions = (double)c->max_positions};
+    MZ_TRY(mz_text_read_rope_parameters(o, "full_attention", &scaling));
     MZ_TRY(mz_json_number_or(o, "rope_theta", 10000, 1.0001, 1e12, &rope->theta));
     MZ_TRY(mz_json_bool_or(o, "rope_interleaved", false, &rope->interleaved));
-    if (scaling == NULL || json_is_null(scaling)) {
-        return MZ_OK;
+    if (scaling.object != NULL) {
+        MZ_TRY(mz_json_number_or(&scaling, "rope_theta", rope->theta, 1.0001, 1e12, &rope->theta));
+    } else {
+        MZ_TRY(read_object(o, "rope_scaling", &scaling.object));
     }
-    if (!json_is_object(scaling)) {
-        return mz_fail(&o->ctx->error, MZ_ERR_FORMAT, "%s: rope_scaling is no object", o->name);
-    }
-    return read_scaling_kind(&(mz_json_object){o->ctx, scaling, o->name}, rope);
+    return scaling.object != NULL ? read_scaling_kind(&scaling, rope) : MZ_OK;
 }
 
 mz_status mz_text_read_partial_rotary(const mz_json_object *o, double fallback, mz_text_config *c) {
     double share = fallback;
+    mz_json_object newer;
+    MZ_TRY(mz_text_read_rope_parameters(o, "full_attention", &newer));
     MZ_TRY(mz_json_number_or(o, "partial_rotary_factor", fallback, 0, 1, &share));
+    if (newer.object != NULL) {
+        MZ_TRY(mz_json_number_or(&newer, "partial_rotary_factor", share, 0, 1, &share));
+    }
     c->ropes[0].n_dims = (int64_t)(share * (double)c->head_dim);
     return MZ_OK;
 }
@@ -176,16 +205,22 @@ static mz_status read_end_tokens(const mz_json_object *o, mz_text_config *c) {
     return MZ_OK;
 }
 
+mz_status mz_text_read_head_dim(const mz_json_object *o, int64_t fallback, mz_text_config *c) {
+    const int64_t usual = fallback > 0 ? fallback : 1;
+    MZ_TRY(mz_json_int_or(o, "head_dim", usual, 1, MZ_MAX_TEXT_WIDTH, &c->head_dim));
+    c->head_dim_v = c->head_dim;
+    c->ropes[0].n_dims = c->head_dim;
+    c->ropes[0].head_dim = c->head_dim;
+    return MZ_OK;
+}
+
 static mz_status read_sizes(const mz_json_object *o, mz_text_config *c) {
     MZ_TRY(mz_json_int(o, "vocab_size", 1, MZ_MAX_TEXT_VOCABULARY, &c->vocab_size));
     MZ_TRY(mz_json_int(o, "hidden_size", 2, MZ_MAX_TEXT_WIDTH, &c->d_model));
     MZ_TRY(mz_json_int(o, "num_hidden_layers", 1, MZ_MAX_TEXT_LAYERS, &c->n_layers));
     MZ_TRY(mz_json_int(o, "num_attention_heads", 1, MZ_MAX_TEXT_HEADS, &c->n_heads));
     MZ_TRY(mz_json_int_or(o, "num_key_value_heads", c->n_heads, 1, c->n_heads, &c->n_kv_heads));
-    const int64_t usual = c->d_model / c->n_heads;
-    MZ_TRY(
-        mz_json_int_or(o, "head_dim", usual > 0 ? usual : 1, 1, MZ_MAX_TEXT_WIDTH, &c->head_dim));
-    c->head_dim_v = c->head_dim;
+    MZ_TRY(mz_text_read_head_dim(o, c->d_model / c->n_heads, c));
     MZ_TRY(
         mz_json_int_or(o, "intermediate_size", 4 * c->d_model, 1, MZ_MAX_TEXT_FFN_WIDTH, &c->d_ff));
     return mz_json_int_or(o, "max_position_embeddings", 2048, 1, MZ_MAX_TEXT_POSITIONS,

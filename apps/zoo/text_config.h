@@ -87,9 +87,18 @@ typedef struct mz_text_config {
  * heads, own head. Reads vocab_size, hidden_size, num_hidden_layers, num_attention_heads,
  * num_key_value_heads (as many as heads without it), head_dim (hidden_size / heads without it),
  * intermediate_size, max_position_embeddings, rms_norm_eps, tie_word_embeddings, eos_token_id,
- * hidden_act, rope_theta, rope_scaling and rope_interleaved (apps/zoo/gguf_map.h). Errors: those of
- * core/json.h; UNSUPPORTED. */
+ * hidden_act, rope_theta and rope_scaling, or instead of them rope_parameters, and rope_interleaved
+ * (apps/zoo/gguf_map.h). Errors: those of core/json.h; UNSUPPORTED. */
 mz_status mz_text_read_common(const mz_json_object *o, mz_text_config *c);
+
+/* head_dim again, for families that have a fixed width where it is absent; the rotation is of whole
+ * heads then. */
+mz_status mz_text_read_head_dim(const mz_json_object *o, int64_t fallback, mz_text_config *c);
+
+/* rope_parameters, where transformers 5 keeps theta, scaling and share of a rotation, or what it
+ * has for one `kind` of layer; out->object NULL: there are none. Errors: FORMAT. */
+mz_status mz_text_read_rope_parameters(const mz_json_object *o, const char *kind,
+                                       mz_json_object *out);
 
 /* The activation that `key` names, as transformers spell it. Errors: UNSUPPORTED, naming the known
  * ones. */

@@ -85,3 +85,19 @@ code=$?
 [ $code -eq 0 ] || complain "exit code $code after SIGTERM"
 exec 3>&-
 INPUT=/dev/null
+
+# SIGINT at any moment: an answer, or one line and exit code 1, or the end that the system gives.
+what='moezoo ask and SIGINT'
+for delay in 0 0.001 0.002 0.003 0.004 0.006 0.01 0.02; do
+    "$PROGRAM" ask 'Hi' -m "$T" --quiet -n 100000 --temperature 100 --raw -o late.txt >out 2>err &
+    child=$!
+    sleep $delay
+    kill -INT $child 2>/dev/null
+    wait $child
+    code=$?
+    case $code in
+    0 | 1 | 130) ;;
+    *) complain "exit code $code after SIGINT" ;;
+    esac
+    [ "$(ls -a | grep -c 'late.txt.')" -eq 0 ] || complain 'a temporary file is left'
+done

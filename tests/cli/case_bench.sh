@@ -95,3 +95,10 @@ usage '--prompt: 0 is outside' bench llm -m "$TINY" -p 16,0
 usage '--prompt: more than 8' bench llm -m "$TINY" -p 1,2,3,4,5,6,7,8,9
 fails 'nosuch.json' bench llm --shape nosuch.json
 fails 'model "nomodel"' bench llm -m nomodel
+
+# Random weights of a shape.
+for type in q8_0 f32; do
+    ok bench llm --shape "$TESTS/../assets/shapes/smollm2-135m.json" --type $type -p 4 -n 1 --repeat 1 --json --quiet
+    json out family llama
+    json out decode.runs.0.tokens 1
+done

@@ -18,7 +18,8 @@ typedef struct moe_case {
     int32_t one_expert; /* 1 + the expert that all tokens choose; 0: chosen by the router */
     bool equal_experts; /* all hold the same weights */
     bool is_composed;   /* by core/ops/composed.c, whatever the backend has */
-    int64_t n_given;    /* tokens of the call, the first ones; 0: all */
+    mz_activation activation;
+    int64_t n_given; /* tokens of the call, the first ones; 0: all */
 } moe_case;
 
 static mz_tensor take_matrix(mz_stream *s, mz_dtype dtype, int64_t n_rows, int64_t n_cols,
@@ -58,9 +59,10 @@ static mz_linear_bank take_bank(mz_stream *s, const moe_case *c, int64_t d_out, 
 }
 
 static mz_ffn take_ffn(mz_stream *s, const moe_case *c, int64_t d_ff, uint64_t seed) {
-    return (mz_ffn){.w_gate = take_linear(s, c, d_ff, c->d_model, seed),
-                          .w_up = take_linear(s, c, d_ff, c->d_model, seed + 1000),
-                          .w_down = take_linear(s, c, c->d_model, d_ff, seed + 2000)};
+    return (mz_ffn){.activation = c->activation,
+                    .w_gate = take_linear(s, c, d_ff, c->d_model, seed),
+                    .w_up = take_linear(s, c, d_ff, c->d_model, seed + 1000),
+                    .w_down = take_linear(s, c, c->d_model, d_ff, seed + 2000)};
 }
 
 static mz_moe take_moe(mz_stream *s, const moe_case *c) {
@@ -70,6 +72,7 @@ static mz_moe take_moe(mz_stream *s, const moe_case *c) {
         .w_gate = take_bank(s, c, c->d_ff, c->d_model, 10000),
         .w_up = take_bank(s, c, c->d_ff, c->d_model, 20000),
         .w_down = take_bank(s, c, c->d_model, c->d_ff, 30000),
+        .activation = c->activation,
         .has_shared = c->d_ff_shared > 0,
     };
     if (c->one_expert > 0) { /* an input that is 1 in every row speaks for this expert */
@@ -130,8 +133,8 @@ static double bound_of(const moe_case *c) {
 static void check(mz_op_streams *streams, mz_op_run run, const moe_case *c) {
     char what[128];
     (void)snprintf(what, sizeof what, "%s: %d tokens, %d x %d (shared %d), top %d of %d, %s, %s",
-                   run == run_ffn ? "ffn" : "moe", (int)c->n_tokens, (int)c->d_model,
-                   (int)c->d_ff, (int)c->d_ff_shared, (int)c->top_k, (int)c->n_experts,
+                   run == run_ffn ? "ffn" : "moe", (int)c->n_tokens, (int)c->d_model, (int)c->d_ff,
+                   (int)c->d_ff_shared, (int)c->top_k, (int)c->n_experts,
                    mz_dtype_get(c->dtype)->name,
                    c->precision == MZ_PRECISION_BF16 ? "bf16" : "f32");
     mz_check_op(streams, what, run, c, c->n_tokens * c->d_model, bound_of(c));
@@ -149,6 +152,7 @@ static void test_gated_ffn(void **state) {
                       &(moe_case){.n_tokens = token_counts[i],
                                   .d_model = widths[j][0],
                                   .d_ff = widths[j][1],
+                                  .activation = (mz_activation)((i + j) % 5),
                                   .dtype = dtypes[(i + j) % 3],
                                   .precision = (mz_precision)precision});
             }
@@ -165,6 +169,7 @@ static void test_moe(void **state) {
                       &(moe_case){.n_tokens = token_counts[i],
                                   .d_model = 54,
                                   .d_ff = 27 + (int64_t)j,
+                                  .activation = (mz_activation)((i + j) % 5),
                                   .d_ff_shared = j % 2 == 0 ? 51 : 0,
                                   .n_experts = shapes[j][0],
                                   .top_k = shapes[j][1],
@@ -243,8 +248,8 @@ static void test_fused_composed_and_alone(void **state) {
 static void run_first_expert(mz_stream *s, const void *arg, float *out) {
     const moe_case *c = arg;
     const mz_ffn ffn = {.w_gate = take_linear(s, c, c->d_ff, c->d_model, 10000),
-                              .w_up = take_linear(s, c, c->d_ff, c->d_model, 20000),
-                              .w_down = take_linear(s, c, c->d_model, c->d_ff, 30000)};
+                        .w_up = take_linear(s, c, c->d_ff, c->d_model, 20000),
+                        .w_down = take_linear(s, c, c->d_model, c->d_ff, 30000)};
     const mz_tensor x = take_inputs(s, c);
     const mz_tensor y = mz_tensor_2d(MZ_DTYPE_F32, c->n_tokens, c->d_model, out);
     mz_assert_ok(s->ctx, mz_op_ffn(s, &y, &x, &ffn));

@@ -10,7 +10,7 @@
 #include "core/tape.h"
 #include "experts/router.h"
 
-enum { D = 24, D_OUT = 17, D_FF = 20, RANK = 3, E = 8, HIDDEN = 11, N_TOKENS = 33 };
+enum { D = 32, D_OUT = 17, D_FF = 32, RANK = 3, E = 8, HIDDEN = 11, N_TOKENS = 33 };
 
 typedef enum expert_kind {
     GATED,
@@ -40,7 +40,7 @@ static const char *const router_names[N_ROUTER_KINDS] = {
     "softmax",         "sigmoid",     "top-p",       "deepspeed top-1",
     "deepspeed top-2", "by modality", "router each", "deep"};
 
-enum { MAX_VALUES = 1 << 15 };
+enum { MAX_VALUES = 1 << 16 };
 
 /* A layer, its parameters and its inputs, all in `values`. */
 typedef struct layer {
@@ -281,6 +281,56 @@ static void test_backends_agree(void **state) {
     for_all(state, check_against_reference);
 }
 
+/* ---- Weights in 8 bits ---- */
+
+enum { Q8_BLOCK_BYTES = 34, Q8_BYTES = D * D_FF / 32 * Q8_BLOCK_BYTES };
+
+typedef struct quantised {
+    layer *l;
+    unsigned char matrices[3 * E][Q8_BYTES];
+    const void *tables[3][E];
+} quantised;
+
+static void quantise_linear(mz_linear *w, unsigned char *out) {
+    mz_dtype_get(MZ_DTYPE_Q8_0)->from_f32(out, w->weight.data, D * D_FF);
+    w->weight.dtype = MZ_DTYPE_Q8_0;
+    w->weight.data = out;
+}
+
+static void quantise_bank(mz_linear_bank *bank, quantised *q, int i) {
+    for (int e = 0; e < E; e++) {
+        mz_dtype_get(MZ_DTYPE_Q8_0)->from_f32(q->matrices[i * E + e], bank->data[e], D * D_FF);
+        q->tables[i][e] = q->matrices[i * E + e];
+    }
+    bank->dtype = MZ_DTYPE_Q8_0;
+    bank->data = q->tables[i];
+}
+
+/* Low-rank experts learn on a frozen base in 8 bits; experts in 8 bits take any router. */
+static void test_quantised_weights(void **state) {
+    static const router_kind routers[] = {SOFTMAX, TOP_P, DEEPSPEED2, ROUTERS_BY_MODALITY};
+    assert_int_equal(mz_dtype_get(MZ_DTYPE_Q8_0)->block_bytes, Q8_BLOCK_BYTES);
+    for (int i = 0; i < 8; i++) {
+        quantised *q = calloc(1, sizeof *q);
+        assert_non_null(q);
+        layer *l = make_layer(routers[i / 2], i % 2 == 0 ? LORA : GATED);
+        q->l = l;
+        if (i % 2 == 0) {
+            quantise_linear(&l->lora.base.w_gate, q->matrices[0]);
+            quantise_linear(&l->lora.base.w_up, q->matrices[1]);
+            quantise_linear(&l->lora.base.w_down, q->matrices[2]);
+        } else {
+            quantise_bank(&l->moe.w_gate, q, 0);
+            quantise_bank(&l->moe.w_up, q, 1);
+            quantise_bank(&l->moe.w_down, q, 2);
+        }
+        mz_check_op(*state, router_names[routers[i / 2]], run_forward, l, N_TOKENS * D, 1e-6);
+        mz_check_op(*state, router_names[routers[i / 2]], run_backward, &q->l, l->n_values, 1e-6);
+        free(l);
+        free(q);
+    }
+}
+
 /* ---- Scratch ---- */
 
 static void check_scratch(mz_op_streams *streams, layer *l, const char *name, router_kind router,
@@ -460,10 +510,10 @@ static void test_refusals(void **state) {
     expect_refused(s, l, MZ_ERR_ARG, "1 silent experts of 8 (0 for the router)");
     l->moe.router.n_zero = 1;
     l->moe.plain.n_copy = 2;
-    expect_refused(s, l, MZ_ERR_SHAPE, "gate is 5 x [20, 24], expected 4 x [20, 24]");
+    expect_refused(s, l, MZ_ERR_SHAPE, "gate is 5 x [32, 32], expected 4 x [32, 32]");
     l->moe.plain.n_copy = 1;
     l->constants[0].value.shape[0] = D - 1;
-    expect_refused(s, l, MZ_ERR_SHAPE, "value is [23]");
+    expect_refused(s, l, MZ_ERR_SHAPE, "value is [31]");
     free(l);
     mz_backend lacking = *mz_backend_reference();
     lacking.plain_experts = NULL;
@@ -481,13 +531,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_backends_agree),
-        cmocka_unit_test(test_scratch_is_measured),
-        cmocka_unit_test(test_sequences_are_alone),
-        cmocka_unit_test(test_identical_experts),
-        cmocka_unit_test(test_dense_and_certain),
-        cmocka_unit_test(test_dropped_rows),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_backends_agree),      cmocka_unit_test(test_quantised_weights),
+        cmocka_unit_test(test_scratch_is_measured), cmocka_unit_test(test_sequences_are_alone),
+        cmocka_unit_test(test_identical_experts),   cmocka_unit_test(test_dense_and_certain),
+        cmocka_unit_test(test_dropped_rows),        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, mz_op_streams_setup, mz_op_streams_teardown);
 }

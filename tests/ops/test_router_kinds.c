@@ -436,7 +436,7 @@ static void test_deepspeed_capacity(void **state) {
     }
     expect_rows(*state, &router, NULL, logits, NULL, 6,
                 (const int32_t[]){0, 1, 0, 1, 0, 1, -1, -1, -1, -1, -1, -1},
-                (const float[]){.7311f, .2689f, .7311f, .2689f, .7311f, .2689f});
+                (const float[12]){.7311f, .2689f, .7311f, .2689f, .7311f, .2689f});
     expect_rows(*state, &router, &rows, logits, NULL, 6,
                 (const int32_t[]){0, 1, 0, 1, -1, -1, 0, 1, 0, 1, -1, -1}, NULL);
     router.min_capacity = 5;

@@ -113,6 +113,22 @@ static void reuse(void **state) {
     mz_answer_stream_close(s);
 }
 
+/* The repetition penalty looks at the conversation alone, not at what was answered before it. */
+static void penalty_of_a_conversation(void **state) {
+    fixture *f = *state;
+    heard first = {0};
+    heard again = {0};
+    mz_answer_stream *s = NULL;
+    const mz_answer_options options = {
+        .sampling = {.top_p = 1, .repeat_penalty = 100, .repeat_last_n = 64}, .max_tokens = 40};
+    mz_assert_ok(&f->ctx, mz_answer_stream_open(&f->ctx, f->model, &options, &s));
+    (void)run(f, s, prompt, N_PROMPT, &first);
+    (void)run(f, s, prompt, N_PROMPT, &again);
+    assert_true(first.n > 10);
+    assert_string_equal(again.text, first.text);
+    mz_answer_stream_close(s);
+}
+
 static void stops(void **state) {
     fixture *f = *state;
     heard h = {0};
@@ -316,6 +332,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_answer),
         cmocka_unit_test(reuse),
+        cmocka_unit_test(penalty_of_a_conversation),
         cmocka_unit_test(stops),
         cmocka_unit_test(limits),
         cmocka_unit_test(shifting),

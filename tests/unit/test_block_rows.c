@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "experts/block.h"
+#include "llm/decoder.h"
 
 enum { N = 21, D = 16, D_FF = 12, E = 4, HEAD = 8, N_OUT = 3 };
 
@@ -143,7 +144,71 @@ static void wanted_rows_are_rows_of_all(void **state) {
     mz_stream_close(&s);
 }
 
+/* A decoder hands the logits of a mixture layer to the next, past a layer without experts. */
+static void decoder_carries_logits(void **state) {
+    enum { N_LAYERS = 4 };
+    mz_context *ctx = *state;
+    mz_stream s;
+    const mz_router router = {.n_experts = E, .top_k = 2, .renormalise = true};
+    block_memory m[N_LAYERS];
+    mz_block blocks[N_LAYERS];
+    float cos_sin[N * HEAD];
+    float data[N_LAYERS + 1][N * D];
+    float actual[N * D];
+    float expected[N * D];
+    int32_t sequence[N] = {0};
+    int32_t position[N];
+    mz_routing routings[N_LAYERS];
+    mz_assert_ok(ctx, mz_stream_open(ctx, mz_backend_cpu(), 1 << 20, &s));
+    mz_fill_uniform(cos_sin, N * HEAD, 1, 1);
+    mz_fill_uniform(data[0], N * D, 2, 1);
+    for (int l = 0; l < N_LAYERS; l++) {
+        make_block(&m[l], &router);
+        mz_fill_uniform(m[l].values, m[l].n_values, 50 + (uint64_t)l, 0.4f);
+        blocks[l] = m[l].block;
+        mz_assert_ok(ctx, mz_routing_take(&s, N, &router, &routings[l]));
+    }
+    blocks[1].has_experts = false;
+    blocks[1].ffn = (mz_ffn){.w_gate.weight = m[1].block.plain.w_q.weight,
+                             .w_up.weight = m[1].block.plain.w_k.weight,
+                             .w_down.weight = m[1].block.plain.w_v.weight};
+    for (int t = 0; t < N; t++) {
+        position[t] = t;
+    }
+    const mz_rows rows = {.n_rows = N, .sequence = sequence, .position = position};
+    const mz_rope_table rope = {.n_positions = N,
+                                .half_dim = HEAD / 2,
+                                .cos = cos_sin,
+                                .sin = cos_sin + N * HEAD / 2,
+                                .head_dim = HEAD};
+    const mz_decoder decoder = {
+        .d_model = D, .n_layers = N_LAYERS, .blocks = blocks, .final_norm = {.eps = 1e-6f}};
+    const mz_tensor x = mz_tensor_2d(MZ_DTYPE_F32, N, D, data[0]);
+    const mz_tensor hidden = mz_tensor_2d(MZ_DTYPE_F32, N, D, actual);
+    const mz_tensor last = mz_tensor_2d(MZ_DTYPE_F32, N, D, data[N_LAYERS]);
+    const mz_tensor normed = mz_tensor_2d(MZ_DTYPE_F32, N, D, expected);
+    for (int l = 0; l < N_LAYERS; l++) {
+        const mz_tensor in = mz_tensor_2d(MZ_DTYPE_F32, N, D, data[l]);
+        const mz_tensor out = mz_tensor_2d(MZ_DTYPE_F32, N, D, data[l + 1]);
+        mz_block_call call = {.rows = &rows, .ropes = &rope, .routing = &routings[l]};
+        if (l > 1) {
+            call.previous_logits = routings[l == 2 ? 0 : 2].logits;
+        }
+        mz_assert_ok(ctx, mz_block_forward(&s, &out, &in, &blocks[l], &call));
+    }
+    mz_assert_ok(ctx, mz_op_norm(&s, &normed, &last, &decoder.final_norm));
+    mz_batch batch = {.n_tokens = N, .sequence = sequence, .position = position, .n_out = N};
+    for (int given = 0; given < 2; given++) {
+        memset(actual, 0, sizeof actual);
+        batch.routings = given == 1 ? routings : NULL;
+        mz_assert_ok(ctx, mz_decoder_forward(&s, &hidden, &x, &decoder, &batch, NULL, &rope, NULL));
+        assert_memory_equal(actual, expected, sizeof expected);
+    }
+    mz_stream_close(&s);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(wanted_rows_are_rows_of_all)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(wanted_rows_are_rows_of_all),
+                                       cmocka_unit_test(decoder_carries_logits)};
     return cmocka_run_group_tests(tests, mz_context_setup, mz_context_teardown);
 }

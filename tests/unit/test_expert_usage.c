@@ -68,10 +68,12 @@ static void wrong_choices(void **state) {
     (void)state;
     mz_expert_usage u;
     const int32_t ids[] = {0, 4};
-    const int32_t negative[] = {-1};
+    const int32_t negative[] = {-2};
+    const int32_t unused[] = {-1}; /* a slot without an expert */
     assert_int_equal(mz_expert_usage_open(&ctx, 2, 4, 3, &u), MZ_OK);
     assert_int_equal(mz_expert_usage_count(&u, 0, ids, 2, 1), MZ_ERR_FORMAT);
     assert_int_equal(mz_expert_usage_count(&u, 0, negative, 1, 1), MZ_ERR_FORMAT);
+    assert_int_equal(mz_expert_usage_count(&u, 0, unused, 1, 1), MZ_OK);
     assert_int_equal(mz_expert_usage_count(&u, 2, ids, 1, 1), MZ_ERR_FORMAT);
     assert_int_equal(mz_expert_usage_count(&u, -1, ids, 1, 1), MZ_ERR_FORMAT);
     mz_expert_usage_close(&u);

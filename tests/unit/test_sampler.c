@@ -174,6 +174,10 @@ static void penalty(void **state) {
     mz_sampler_accept(s, 3);
     mz_sampler_accept(s, 3); /* 0 and 1 are forgotten */
     assert_int_equal(mz_sampler_next(s, logits, NULL), 0);
+    mz_sampler_accept(s, 0);
+    assert_int_equal(mz_sampler_next(s, logits, NULL), 1);
+    mz_sampler_forget(s);
+    assert_int_equal(mz_sampler_next(s, logits, NULL), 0);
     mz_sampler_destroy(ctx, s);
 
     sampling.temperature = 1;

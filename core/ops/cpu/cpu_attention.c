@@ -189,14 +189,15 @@ mz_status mz_cpu_attention(mz_stream *s, const mz_tensor *y, const mz_tensor *q,
                            const mz_attention_rule *rule) {
     const int n_threads = mz_pool_n_threads(s->ctx->pool);
     const int64_t group = q->shape[1] / cache->head_dim / cache->n_kv_heads;
-    attention_call c = {.kernels = mz_row_kernels_for(s->ctx->isa),
-                        .job = {.y = y,
-                                .q = q,
-                                .cache = cache,
-                                .rows = rows,
-                                .group = group,
-                                .scale = rule->scale,
-                                .window = rule->window}};
+    attention_call c = {
+        .kernels = mz_row_kernels_for(s->ctx->isa),
+        .job = {.y = y,
+                .q = q,
+                .cache = cache,
+                .rows = rows,
+                .group = group,
+                .scale = rule->scale,
+                .window = rule->window < INT32_MAX ? rule->window : 0}}; /* positions are 32 bits */
     MZ_TRY(mz_kv_layout_of(&s->ctx->error, cache, &c.job.layout));
     const int64_t d = c.job.layout.head_dim_v;
     /* Not an activation: given back even where the stream keeps those. */

@@ -114,6 +114,7 @@ mz_status mz_cpu_linears(mz_stream *s, int n, const mz_tensor *const *y, const m
 
 static mz_product_set ffn_set(const mz_tensor *y, const mz_tensor *x, const mz_ffn *ffn) {
     return (mz_product_set){
+        .activation = ffn->activation,
         .gate = matrix_of_linear(&ffn->w_gate),
         .up = matrix_of_linear(&ffn->w_up),
         .out = matrix_of_linear(&ffn->w_down),
@@ -132,6 +133,7 @@ mz_status mz_cpu_ffn(mz_stream *s, const mz_tensor *y, const mz_tensor *x, const
 static mz_product_set expert_set(const mz_tensor *expert_out, const mz_tensor *x, const mz_moe *moe,
                                  const mz_routing *routing) {
     return (mz_product_set){
+        .activation = moe->activation,
         .gate = matrix_of_bank(&moe->w_gate),
         .up = matrix_of_bank(&moe->w_up),
         .out = matrix_of_bank(&moe->w_down),

@@ -313,8 +313,8 @@ static void run_stage(const product_job *job, const segment *g, stage st, int64_
         const mz_matrix gate = matrix_of(&set->gate, set->gate_data, g->expert);
         const mz_matrix up = matrix_of(&set->up, set->up_data, g->expert);
         const mz_packed plain = {.data = g->plain, .n_rows = hidden.n_rows, .width = hidden.width};
-        g->kernels->gate_up(&gate, &up, begin, end, &x, has_plain_hidden(g) ? &plain : &hidden,
-                            scratch);
+        g->kernels->gate_up(&gate, &up, set->activation, begin, end, &x,
+                            has_plain_hidden(g) ? &plain : &hidden, scratch);
     } else if (st == STAGE_PACK_HIDDEN) {
         run_pack_hidden(g, &hidden, begin, end);
     } else {

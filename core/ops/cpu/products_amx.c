@@ -559,8 +559,9 @@ static size_t panel_scratch(int64_t d_in) {
     return (size_t)ceil_div(d_in, BLOCK) * PARTS_MAX * 2 * TILE_BYTES;
 }
 
-static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin,
-                    int64_t panel_end, const mz_packed *x, const mz_packed *hidden, void *scratch) {
+static void gate_up(const mz_matrix *gate, const mz_matrix *up, mz_activation activation,
+                    int64_t panel_begin, int64_t panel_end, const mz_packed *x,
+                    const mz_packed *hidden, void *scratch) {
     alignas(64) float g[C_VALUES];
     alignas(64) float u[C_VALUES];
     alignas(64) float h[C_VALUES];
@@ -578,7 +579,7 @@ static void gate_up(const mz_matrix *gate, const mz_matrix *up, int64_t panel_be
             multiply(&pu, &t, x_parts, u);
             add_bias(g, ld_c, gate, pg.row);
             add_bias(u, ld_c, up, pu.row);
-            mz_row_kernels_avx512.activate(h, g, u, MZ_PANEL * ld_c, MZ_ACTIVATION_SILU);
+            mz_row_kernels_avx512.activate(h, g, u, MZ_PANEL * ld_c, activation);
             store_hidden(hidden, panel, pair, t.both, h);
         }
     }

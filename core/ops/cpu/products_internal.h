@@ -78,9 +78,10 @@ typedef struct mz_product_kernels {
      * panels; with `accumulate` that is added to y. */
     void (*product)(const mz_matrix *w, int64_t panel_begin, int64_t panel_end, const mz_packed *x,
                     float *y, int64_t ld_y, bool accumulate, void *scratch);
-    /* hidden[i, o] = silu(gate x + bias) * (up x + bias), likewise, in packed form. */
-    void (*gate_up)(const mz_matrix *gate, const mz_matrix *up, int64_t panel_begin,
-                    int64_t panel_end, const mz_packed *x, const mz_packed *hidden, void *scratch);
+    /* hidden[i, o] = act(gate x + bias) * (up x + bias), likewise, in packed form. */
+    void (*gate_up)(const mz_matrix *gate, const mz_matrix *up, mz_activation activation,
+                    int64_t panel_begin, int64_t panel_end, const mz_packed *x,
+                    const mz_packed *hidden, void *scratch);
 } mz_product_kernels;
 
 extern const mz_product_kernels mz_product_kernels_scalar;
@@ -109,6 +110,7 @@ size_t mz_packed_bytes(const mz_product_kernels *kernels, const mz_packed *x);
  * `*_data` give each expert's matrix, and rows are those of its group in the sorted order. */
 typedef struct mz_product_set {
     mz_matrix gate, up, out;
+    mz_activation activation; /* of a feed-forward */
     const void *const *gate_data, *up_data,
         *out_data;                 /* [n_experts], or NULL: gate, up and out themselves */
     const int32_t *expert_offsets; /* [n_experts + 1], or NULL */
