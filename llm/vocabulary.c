@@ -97,7 +97,7 @@ mz_status mz_vocabulary_add(mz_context *ctx, mz_vocabulary *v, const char *name,
         return MZ_OK;
     }
     MZ_TRY(grow_pieces(ctx, v, id + 1));
-    MZ_TRY(grow_text(ctx, v, v->n_text + n_bytes));
+    MZ_TRY(grow_text(ctx, v, v->n_text + (n_bytes > 0 ? n_bytes : 1))); /* empty ones point there */
     MZ_TRY(grow_slots(ctx, v, v->n_hashed + 1));
     if (id >= v->n) {
         memset(v->pieces + v->n, 0, (size_t)(id + 1 - v->n) * sizeof *v->pieces);
