@@ -35,9 +35,14 @@ mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char 
 }
 
 /* Address space is given for the asking, and a process that then writes to more than there is is
- * killed. Parameters and their gradients are written to in full. */
+ * killed. Parameters and their gradients are written to in full, and so are fresh weights. */
 static mz_status check_memory(const mz_loader *loader, size_t bytes) {
     const size_t limit = mz_memory_bytes();
+    if (loader->parameters == NULL && loader->weights == NULL && bytes > limit) {
+        return mz_fail(&loader->ctx->error, MZ_ERR_LIMIT,
+                       "weights of %zu bytes are more than this machine's memory, %zu bytes", bytes,
+                       limit);
+    }
     if (loader->parameters == NULL || bytes <= limit / 2) {
         return MZ_OK;
     }

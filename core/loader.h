@@ -75,8 +75,8 @@ typedef struct mz_loader {
  * init_dtype that repeat 64 random rows. */
 mz_status mz_loader_open(mz_context *ctx, const mz_backend *backend, const char *path,
                          const mz_loader_options *options, mz_loader *out);
-/* Errors: those of mz_weights_finish; NOMEM; LIMIT where parameters and their gradients need more
- * than the machine has. */
+/* Errors: those of mz_weights_finish; NOMEM; LIMIT where parameters and their gradients, or fresh
+ * weights, need more than the machine has. */
 mz_status mz_loader_begin_fill(mz_loader *loader);
 void mz_loader_close(mz_loader *loader);
 

@@ -246,8 +246,8 @@ static mz_status open_shards(mz_weights *w, index_row *rows, size_t n) {
             status = mz_path_join(w->ctx, dir, rows[i].file, &path);
             if (status == MZ_OK && !mz_file_exists(path)) {
                 mz_free(w->ctx, path);
-                status = mz_fail(&w->ctx->error, MZ_ERR_MISSING, "%s: its file %s does not exist",
-                                 w->path, rows[i].file);
+                status = mz_fail(&w->ctx->error, MZ_ERR_MISSING,
+                                 "%s: its file %.200s does not exist", w->path, rows[i].file);
             } else if (status == MZ_OK) {
                 status = add_shard(w, path);
             }
