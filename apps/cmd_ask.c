@@ -38,7 +38,7 @@ static mz_status read_question(mz_context *ctx, char **out, size_t *n_bytes) {
                 mz_fail(&ctx->error, MZ_ERR_LIMIT,
                         "standard input: a question of more than %d bytes", MZ_MAX_QUESTION_BYTES);
         }
-        if (status == MZ_OK && ferror(stdin) != 0) {
+        if (status == MZ_OK && (ferror(stdin) != 0 || mz_cli_interrupted())) {
             status = mz_fail(&ctx->error, MZ_ERR_IO, "standard input: %s",
                              mz_cli_interrupted() ? "interrupted" : strerror(errno));
         }

@@ -7,7 +7,7 @@
 #include "core/profile.h"
 #include "llm/kv_cache.h"
 
-enum { MAX_END_TOKENS = 32, N_SINKS = 4 };
+enum { MAX_END_TOKENS = 32, N_SINKS = 4, PIECE = 512 };
 
 struct mz_answer_stream {
     mz_context *ctx;
@@ -152,16 +152,29 @@ static mz_status check_prompt(mz_answer_stream *s, int64_t n) {
                    n, context);
 }
 
+/* Piece by piece, so that a long prompt can be interrupted. */
+static mz_status read_ids(mz_answer_stream *s, const int32_t *ids, int64_t n,
+                          const mz_answer_sink *sink, mz_answer_result *result) {
+    for (int64_t begin = 0; begin < n; begin += PIECE) {
+        if (sink->interrupted(sink->self)) {
+            result->stopped = MZ_STOPPED_INTERRUPT;
+            return MZ_OK;
+        }
+        MZ_TRY(append(s, ids + begin, n - begin < PIECE ? n - begin : PIECE));
+    }
+    return MZ_OK;
+}
+
 /* The last id is always run: its logits are wanted. */
 static mz_status prefill(mz_answer_stream *s, const int32_t *ids, int64_t n,
-                         mz_answer_result *result) {
+                         const mz_answer_sink *sink, mz_answer_result *result) {
     const double start = mz_now_s();
     MZ_TRY(check_prompt(s, n));
     const int64_t common = common_front(s, ids, n);
     const int64_t reused = common < n ? common : n - 1;
     mz_lm_session_truncate(s->session, 0, reused);
     s->held.n = reused;
-    MZ_TRY(append(s, ids + reused, n - reused));
+    MZ_TRY(read_ids(s, ids + reused, n - reused, sink, result));
     s->n_prompt = n;
     /* The penalty is of this conversation, whatever the cache held before. */
     mz_sampler_forget(s->sampler);
@@ -319,7 +332,10 @@ mz_status mz_answer_stream_run(mz_answer_stream *s, const int32_t *ids, int64_t 
     mz_detokenizer d = {.tokenizer = s->tokenizer};
     *result = (mz_answer_result){0};
     mz_stop_strings_reset(&s->stops);
-    MZ_TRY(prefill(s, ids, n, result));
+    MZ_TRY(prefill(s, ids, n, sink, result));
+    if (result->stopped == MZ_STOPPED_INTERRUPT) {
+        return MZ_OK;
+    }
     const double start = mz_now_s();
     mz_status status = decode(s, &d, sink, result);
     if (status == MZ_OK) {

@@ -214,6 +214,38 @@ static void interruptions(void **state) {
     mz_answer_stream_close(s);
 }
 
+static bool at_once(void *self) {
+    (void)self;
+    return true;
+}
+
+static mz_status hear_nothing(void *self, const char *text, size_t n_bytes) {
+    (void)self;
+    (void)text;
+    (void)n_bytes;
+    fail_msg("an answer to half a prompt");
+    return MZ_OK;
+}
+
+/* The question comes before the reading, not behind it. */
+static void interrupted_prompts(void **state) {
+    fixture *f = *state;
+    int64_t n = -1;
+    heard h = {0};
+    mz_answer_result r;
+    mz_answer_stream *s = open_stream(f, 4, 0, false);
+    const mz_answer_sink sink = {hear_nothing, at_once, NULL};
+    mz_assert_ok(&f->ctx, mz_answer_stream_run(s, prompt, N_PROMPT, &sink, &r));
+    assert_int_equal(r.stopped, MZ_STOPPED_INTERRUPT);
+    assert_int_equal(r.n_answer, 0);
+    (void)mz_answer_stream_ids(s, &n);
+    assert_int_equal(n, 0);
+    r = run(f, s, prompt, N_PROMPT, &h);
+    assert_int_equal(r.n_reused, 0);
+    assert_string_equal(h.text, "abcd");
+    mz_answer_stream_close(s);
+}
+
 /* ---- perplexity ---- */
 
 static void negative_logarithms(void **state) {
@@ -337,6 +369,7 @@ int main(void) {
         cmocka_unit_test(limits),
         cmocka_unit_test(shifting),
         cmocka_unit_test(interruptions),
+        cmocka_unit_test(interrupted_prompts),
         cmocka_unit_test(negative_logarithms),
         cmocka_unit_test(windows),
         cmocka_unit_test(nothing_to_score),
