@@ -127,14 +127,21 @@ static bool note(void *arg, int64_t n_scored) {
 static mz_status open_model(job *j) {
     static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32,
                                               MZ_PRECISION_BF16};
-    static const mz_dtype kv_dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_Q8_0};
     const request *r = &j->request;
     const mz_load_options load = {.precision = precisions[r->precision]};
-    const mz_lm_session_options session = {.n_positions = r->context,
-                                           .kv_dtype = kv_dtypes[r->kv_type]};
     MZ_TRY(mz_cli_find_model(&j->ctx, r->words[0], r->models_dir, NULL, &j->path));
     MZ_TRY(mz_cli_model_name(&j->ctx, j->path, &j->name));
-    MZ_TRY(mz_zoo_load_language_model(&j->ctx, j->path, &load, &j->model));
+    return mz_zoo_load_language_model(&j->ctx, j->path, &load, &j->model);
+}
+
+/* Of no more positions than the text with a token in front has: tables of millions take minutes. */
+static mz_status open_session(job *j) {
+    static const mz_dtype kv_dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_Q8_0};
+    enum { FEWEST = 64 };
+    const int64_t most = j->ids.n < FEWEST ? FEWEST : j->ids.n + 1;
+    const int64_t context = j->request.context;
+    const mz_lm_session_options session = {.n_positions = context < most ? context : most,
+                                           .kv_dtype = kv_dtypes[j->request.kv_type]};
     return mz_lm_session_create(&j->ctx, j->model, &session, &j->session);
 }
 
@@ -142,6 +149,7 @@ static mz_status work(job *j) {
     j->bos = -1;
     MZ_TRY(open_model(j));
     MZ_TRY(j->request.ids != NULL ? read_ids(j) : encode_text(j));
+    MZ_TRY(open_session(j));
     mz_progress_init(&j->progress, "scoring", j->ids.n, j->request.quiet);
     mz_cli_catch_interrupts();
     const double start = mz_now_s();

@@ -64,3 +64,15 @@ for name in pipe.gguf pipe; do
     [ $? -eq 1 ] || complain 'it is waited for'
     one_line "\"$name\": a file, expected the folder"
 done
+
+# A shape that no machine can hold is not begun.
+sed 's/"hidden_size": [0-9]*/"hidden_size": 131072/; s/"intermediate_size": [0-9]*/"head_dim": 128, "intermediate_size": 1048576/' \
+    "$LLM/llama/config.json" >shape.json
+fails 'weights of [0-9]{13} bytes are more than this machine.s memory, [0-9]+ bytes' bench llm --shape shape.json --type f32
+
+# Nor are tables made for positions that a text does not have. (A build with a sanitizer needs more room to start.)
+little='ulimit -v 1000000'
+(eval "$little" && "$PROGRAM" --version) >out 2>err || little=:
+what='moezoo models perplexity --context 16777216'
+(eval "$little" && exec "$PROGRAM" models perplexity "$T" --ids ids.json -c 16777216 --quiet) >out 2>err || complain "$(cat err)"
+out_has '^perplexity [0-9.e+]+ over 2 tokens in 1 window'
