@@ -237,7 +237,7 @@ static int model_options(mz_ask_request *r, mz_option *out) {
          "no template: the text, which may spell control tokens, is carried on", 0, 0, NULL,
          &r->raw},
         {"context", 'c', MZ_OPTION_INT, "N",
-         "tokens of prompt and answer (default 0: what the model was made for, at most 4096)", 0,
+         "tokens of prompt and answer, at most the model's own (default 0: those up to 4096)", 0,
          MAX_CONTEXT, NULL, &r->context},
         {"context-shift", 0, MZ_OPTION_FLAG, NULL, "forget the older half when the context is full",
          0, 0, NULL, &r->context_shift},
