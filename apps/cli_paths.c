@@ -83,15 +83,12 @@ static bool is_gguf_name(const char *name) {
     return n > 5 && name[0] != '.' && strcmp(name + n - 5, ".gguf") == 0;
 }
 
-/* Whether the file begins as GGUF files do. */
-static bool is_gguf_file(const char *path) {
-    char magic[4] = "";
-    FILE *f = mz_file_exists(path) ? fopen(path, "rb") : NULL;
-    const bool is_gguf = f != NULL && fread(magic, 1, sizeof magic, f) == sizeof magic &&
-                         memcmp(magic, "GGUF", sizeof magic) == 0;
-    if (f != NULL) {
-        (void)fclose(f);
-    }
+/* Whether it is a file, and no pipe that would be waited for, that begins as GGUF files do. */
+static bool is_gguf_file(mz_context *ctx, const char *path) {
+    mz_map map = {0};
+    const bool is_gguf =
+        mz_map_open(ctx, path, &map) == MZ_OK && map.bytes >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    mz_map_close(&map);
     return is_gguf;
 }
 
@@ -227,7 +224,7 @@ mz_status mz_cli_find_model(mz_context *ctx, const char *name, const char *model
     if (name != NULL && mz_dir_exists(name)) {
         return resolve_dir(ctx, name, out);
     }
-    if (name != NULL && is_gguf_file(name)) {
+    if (name != NULL && is_gguf_file(ctx, name)) {
         return mz_strdup(ctx, name, out);
     }
     if (name != NULL && access(name, F_OK) == 0) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "apps/zoo/gguf_import.h"
+#include "apps/zoo/language_model.h"
 #include "core/file.h"
 
 static const mz_command *const command = &mz_command_models_convert;
@@ -39,7 +40,10 @@ static mz_status to_gguf(mz_context *ctx, const request *r, const char *source,
                          const char *output) {
     mz_gguf_export e = {0};
     mz_status status = mz_gguf_export_open(ctx, source, &e);
-    for (int64_t i = 0; i < e.n_items && r->type >= 0; i++) {
+    if (status == MZ_OK) {
+        status = mz_zoo_check_language_model(ctx, source);
+    }
+    for (int64_t i = 0; status == MZ_OK && i < e.n_items && r->type >= 0; i++) {
         const mz_gguf_item *item = &e.items[i];
         if (mz_gguf_tensor_role(item->name, item->n_dims) != MZ_ROLE_SMALL) {
             e.items[i].dtype = types[r->type];
@@ -81,18 +85,13 @@ static void print_folder(const request *r, const char *source, const char *dir, 
     }
 }
 
-/* A model beside another would be half of each. */
 static mz_status to_folder(mz_context *ctx, const request *r, const char *source, const char *dir) {
     char note[MZ_NOTE_BYTES] = "";
-    bool there = false;
     const bool is_new = !mz_dir_exists(dir);
-    MZ_TRY(mz_dir_has_file(ctx, dir, "config.json", &there));
-    if (there) {
-        return mz_fail(&ctx->error, MZ_ERR_ARG,
-                       "%s: holds config.json already; a converted checkpoint needs another folder",
-                       dir);
-    }
+    MZ_TRY(mz_zoo_check_language_model(ctx, source));
     MZ_TRY(mz_dir_make(ctx, dir));
+    mz_cli_catch_interrupts();
+    ctx->stopped = mz_cli_interrupted;
     const mz_status status =
         mz_gguf_import(ctx, source, dir, r->type >= 0 ? types[r->type] : MZ_DTYPE_F32, note);
     if (status == MZ_OK) {
@@ -141,7 +140,7 @@ static int run(int argc, char **argv) {
     if (!mz_cli_parse(command, &arguments, argc, argv, &exit_code)) {
         return exit_code;
     }
-    if (arguments.n_positionals < 2) {
+    if (arguments.n_positionals < 2 || positionals[1][0] == '\0') {
         return mz_cli_usage_error(command, "a model or what to write is missing; usage: %s",
                                   command->usage);
     }

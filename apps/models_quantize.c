@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "apps/models_convert.h"
+#include "apps/zoo/language_model.h"
 #include "core/glob.h"
 
 static const mz_command *const command = &mz_command_models_quantize;
@@ -101,6 +102,9 @@ static mz_status quantize(mz_context *ctx, const request *r, const char *model,
     mz_gguf_export e = {0};
     MZ_TRY(mz_cli_find_model(ctx, model, r->models_dir, NULL, &source));
     mz_status status = mz_gguf_export_open(ctx, source, &e);
+    if (status == MZ_OK) {
+        status = mz_zoo_check_language_model(ctx, source);
+    }
     if (status == MZ_OK) {
         status = choose(r, &e);
     }

@@ -6,6 +6,7 @@
 #ifndef MZ_CORE_CONTEXT_H
 #define MZ_CORE_CONTEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,8 +37,10 @@ mz_allocator mz_allocator_system(void);
 typedef struct mz_context {
     mz_allocator allocator;
     mz_error error;
-    mz_isa isa;    /* highest instruction set that CPU kernels may use */
-    mz_pool *pool; /* worker threads; NULL: everything runs on the calling thread */
+    mz_isa isa;            /* highest instruction set that CPU kernels may use */
+    mz_pool *pool;         /* worker threads; NULL: everything runs on the calling thread */
+    bool (*stopped)(void); /* NULL, or asked between the pieces of a long write: true ends it with
+                              INTERRUPTED */
 } mz_context;
 
 typedef struct mz_context_options {

@@ -154,6 +154,9 @@ typedef struct writer {
 /* Stops at the first write that fails, where errno still says why: a model is long, and a full disk
  * would be asked for every piece of it. */
 static mz_status put(const writer *w, const void *data, size_t n_bytes) {
+    if (w->ctx->stopped != NULL && w->ctx->stopped()) {
+        return mz_fail(&w->ctx->error, MZ_ERR_INTERRUPTED, "interrupted");
+    }
     errno = 0;
     if (n_bytes > 0 && fwrite(data, 1, n_bytes, w->stream) != n_bytes) {
         return mz_fail(&w->ctx->error, MZ_ERR_IO, "cannot write: %s",

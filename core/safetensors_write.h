@@ -32,7 +32,7 @@ typedef struct mz_safetensors_text {
  * blanks to 8 bytes.
  * Errors: ARG for a name or text that is no UTF-8 or there twice; DTYPE for a conversion that does
  * not exist; SHAPE for a tensor without dimensions; LIMIT for a header that the reader would refuse
- * (100 MiB); IO; NOMEM. */
+ * (100 MiB); IO; INTERRUPTED when the context's `stopped` says so; NOMEM. */
 mz_status mz_safetensors_write(mz_context *ctx, const char *path, const mz_safetensors_item *items,
                                int64_t n_items, const mz_safetensors_text *texts, int64_t n_texts);
 

@@ -1,6 +1,7 @@
 #include "apps/ask/answer_stream.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/profile.h"
@@ -34,6 +35,12 @@ const char *mz_stopped_name(mz_stopped stopped) {
 static mz_status open_parts(mz_answer_stream *s) {
     void *logits = NULL;
     MZ_TRY(mz_language_model_tokenizer(s->ctx, s->model, &s->tokenizer));
+    if (s->options.session.n_positions > s->info->max_positions) {
+        return mz_fail(&s->ctx->error, MZ_ERR_LIMIT,
+                       "a context of %" PRId64 " tokens, this model was made for %" PRId64
+                       "; --context takes no more",
+                       s->options.session.n_positions, s->info->max_positions);
+    }
     MZ_TRY(mz_lm_session_create(s->ctx, s->model, &s->options.session, &s->session));
     /* Rows of the embedding beyond the tokenizer's ids are padding: nothing could be written. */
     const int64_t n_ids = mz_tokenizer_size(s->tokenizer);
@@ -256,6 +263,13 @@ static mz_status decode(mz_answer_stream *s, mz_detokenizer *d, const mz_answer_
             return MZ_OK;
         }
         const int32_t id = mz_sampler_next(s->sampler, s->logits, NULL);
+        if (!isfinite(s->logits[id])) {
+            return mz_fail(&s->ctx->error, MZ_ERR_FORMAT,
+                           "token %" PRId64
+                           " of the answer: the model's logits are not finite; its "
+                           "weights are damaged",
+                           result->n_answer + 1);
+        }
         if (is_end(s, id)) {
             result->stopped = MZ_STOPPED_END;
             return MZ_OK;

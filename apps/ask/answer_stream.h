@@ -67,7 +67,8 @@ mz_status mz_answer_stream_add_stop(mz_answer_stream *stream, const char *text);
 
 /* Answers the prompt `ids` [n]: of it only what the cache does not hold at its front already is
  * run, so that a conversation that goes on costs its new turns. Errors: LIMIT for a prompt that
- * leaves no room in the context, naming both; ARG for none; those of the model and the sink. */
+ * leaves no room in the context, naming both; ARG for none; FORMAT where the chosen token's logit
+ * is not finite; those of the model and the sink. */
 mz_status mz_answer_stream_run(mz_answer_stream *stream, const int32_t *ids, int64_t n,
                                const mz_answer_sink *sink, mz_answer_result *result);
 

@@ -89,6 +89,12 @@ static mz_status run_chunk(scorer *s, int64_t start, int64_t begin, int64_t end,
     s->first_row = start + end - n_wanted + 1 - (s->bos >= 0);
     mz_pool_run(s->ctx->pool, n_wanted, 1, score_rows, s);
     for (int64_t row = 0; row < n_wanted; row++) {
+        if (!isfinite(s->row_nll[row])) {
+            return mz_fail(&s->ctx->error, MZ_ERR_FORMAT,
+                           "token %lld of the text: the model's logits are not finite; its weights "
+                           "are damaged",
+                           (long long)(s->first_row + row));
+        }
         s->out->nll += s->row_nll[row];
     }
     s->out->n_scored += n_wanted;

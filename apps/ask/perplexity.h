@@ -23,8 +23,8 @@ typedef struct mz_perplexity {
  * in front of every window and is what the first token is scored after.
  * Softmax and sums are in f64, the logits of a few hundred rows at most are in memory at once.
  * `done` is told how many are scored, and may stop the work by true (status INTERRUPTED); NULL:
- * none. Errors: ARG for fewer than two tokens (with `bos`: one) or a context of fewer than 4; those
- * of the model. */
+ * none. Errors: ARG for fewer than two tokens (with `bos`: one) or a context of fewer than 4;
+ * FORMAT where a score is not finite; those of the model. */
 mz_status mz_perplexity_score(mz_context *ctx, const mz_language_model *model,
                               mz_lm_session *session, int32_t bos, const int32_t *ids, int64_t n,
                               bool (*done)(void *arg, int64_t n_scored), void *arg,

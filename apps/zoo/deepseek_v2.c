@@ -46,14 +46,14 @@ static mz_status read_groups(const mz_json_object *o, mz_text_config *c) {
     MZ_TRY(mz_json_string_or(o, "scoring_func", "softmax", &scores));
     if (strcmp(scores, "softmax") != 0) {
         return mz_fail(&o->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "%s: scoring_func is \"%s\", only \"softmax\" is known", o->name, scores);
+                       "%s: scoring_func is \"%.64s\", only \"softmax\" is known", o->name, scores);
     }
     if (strcmp(method, "greedy") == 0) {
         return MZ_OK;
     }
     if (strcmp(method, "group_limited_greedy") != 0) {
         return mz_fail(&o->ctx->error, MZ_ERR_UNSUPPORTED,
-                       "%s: topk_method is \"%s\", known are: greedy, group_limited_greedy",
+                       "%s: topk_method is \"%.64s\", known are: greedy, group_limited_greedy",
                        o->name, method);
     }
     MZ_TRY(mz_json_int(o, "n_group", 1, MZ_MAX_EXPERTS, &n_groups));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/zoo/gguf_map.h"
 #include "apps/zoo/gguf_tokenizer.h"
@@ -70,7 +71,7 @@ static mz_status put_rows_back(import *m, const char *name, mz_tensor *t, int64_
     const size_t row_bytes =
         t->n_dims == 1 ? (size_t)mz_dtype_get(t->dtype)->block_bytes : mz_tensor_row_bytes(t);
     void *copy = NULL;
-    if (t->shape[0] != n || head_dim % 2 != 0 ||
+    if (t->n_dims > 2 || t->shape[0] != n || head_dim % 2 != 0 ||
         (t->n_dims == 1 && mz_dtype_get(t->dtype)->block_len > 1)) {
         return mz_fail(&m->ctx->error, MZ_ERR_SHAPE, "%s: %s has %lld rows, expected %lld of %lld",
                        mz_gguf_path(m->gguf), name, (long long)t->shape[0], (long long)n_heads,
@@ -231,6 +232,38 @@ static mz_status write_config(import *m, const char *dir) {
     return status;
 }
 
+/* All that is ever written into the folder. */
+static const char *const file_names[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                         "tokenizer.model", "tokenizer_config.json"};
+enum { N_FILE_NAMES = sizeof file_names / sizeof file_names[0] };
+
+/* A model beside another would be half of each. */
+static mz_status check_folder(mz_context *ctx, const char *dir) {
+    for (int i = 0; i < N_FILE_NAMES; i++) {
+        bool there = false;
+        MZ_TRY(mz_dir_has_file(ctx, dir, file_names[i], &there));
+        if (there) {
+            return mz_fail(&ctx->error, MZ_ERR_ARG,
+                           "%s: holds %s already; a converted checkpoint needs another folder", dir,
+                           file_names[i]);
+        }
+    }
+    return MZ_OK;
+}
+
+/* None of the files was there before. The error stays as it is. */
+static void remove_files(mz_context *ctx, const char *dir) {
+    const mz_error error = ctx->error;
+    for (int i = 0; i < N_FILE_NAMES; i++) {
+        char *path = NULL;
+        if (mz_path_join(ctx, dir, file_names[i], &path) == MZ_OK) {
+            (void)unlink(path);
+        }
+        mz_free(ctx, path);
+    }
+    ctx->error = error;
+}
+
 static mz_status run(import *m, const char *dir, char note[MZ_NOTE_BYTES]) {
     const char *text = NULL;
     size_t n = 0;
@@ -247,12 +280,16 @@ mz_status mz_gguf_import(mz_context *ctx, const char *path, const char *dir, mz_
 import m = {.ctx = ctx, .wide = wide };
     mz_gguf *gguf = NULL;
     json_t *config = NULL;
+    MZ_TRY(check_folder(ctx, dir));
     MZ_TRY(mz_gguf_open(ctx, path, &gguf));
     mz_status status = mz_gguf_config(ctx, gguf, &config);
     if (status == MZ_OK) {
         m.gguf = gguf;
         m.config = config;
         status = run(&m, dir, note);
+        if (status != MZ_OK) {
+            remove_files(ctx, dir);
+        }
     }
     for (size_t i = 0; i < m.n_copies; i++) {
         mz_free(ctx, m.copies[i]);

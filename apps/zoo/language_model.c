@@ -75,6 +75,7 @@ static mz_status read_architecture(mz_context *ctx, const mz_gguf *gguf, gguf_na
 typedef struct checkpoint {
     const char *path;    /* NULL: fresh */
     const mz_gguf *gguf; /* NULL: a folder */
+    bool weights_only;   /* the tokenizer does not matter */
 } checkpoint;
 
 static void add_end_token(mz_language_model *m, int32_t id) {
@@ -91,7 +92,7 @@ static void add_end_token(mz_language_model *m, int32_t id) {
 
 /* The tokenizer, where the checkpoint has one. */
 static mz_status load_tokenizer(mz_context *ctx, const checkpoint *from, mz_language_model *m) {
-    if (from->path == NULL) {
+    if (from->path == NULL || from->weights_only) {
         return MZ_OK;
     }
     const mz_status status = from->gguf != NULL
@@ -152,8 +153,8 @@ static mz_status create_model(const mz_family *family, const mz_json_object *con
     return MZ_OK;
 }
 
-mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
-                                     const mz_load_options *options, mz_language_model **out) {
+static mz_status load_checkpoint(mz_context *ctx, const char *path, bool weights_only,
+                                 const mz_load_options *options, mz_language_model **out) {
     const mz_family *family = NULL;
     json_t *config = NULL;
     char *name = NULL;
@@ -164,13 +165,26 @@ mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
         status = mz_gguf_open(ctx, path, &gguf);
     }
     if (status == MZ_OK) {
-        const checkpoint from = {path, gguf};
+        const checkpoint from = {path, gguf, weights_only};
         status = create_model(family, &(mz_json_object){ctx, config, name}, &from, options, out);
     }
     mz_gguf_close(ctx, gguf);
     mz_free(ctx, name);
     json_decref(config);
     return status;
+}
+
+mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
+                                     const mz_load_options *options, mz_language_model **out) {
+    return load_checkpoint(ctx, path, false, options, out);
+}
+
+mz_status mz_zoo_check_language_model(mz_context *ctx, const char *path) {
+    static const mz_load_options options = {.precision = MZ_PRECISION_F32};
+    mz_language_model *model = NULL;
+    MZ_TRY(load_checkpoint(ctx, path, true, &options, &model));
+    mz_language_model_close(model);
+    return MZ_OK;
 }
 
 mz_status mz_zoo_create_language_model(mz_context *ctx, const json_t *config, const char *name,

@@ -36,6 +36,10 @@ typedef struct mz_language_model_info {
 mz_status mz_zoo_load_language_model(mz_context *ctx, const char *path,
                                      const mz_load_options *options, mz_language_model **out);
 
+/* Whether the config and all tensors at `path` are those of a language model; the tokenizer does
+ * not matter. Errors: as above. */
+mz_status mz_zoo_check_language_model(mz_context *ctx, const char *path);
+
 /* A fresh one of the family that `config` asks for, without a tokenizer (see
  * mz_zoo_create_forecaster); `weights_dtype` other than f32: random weights of that type, for
  * measuring speed only, where options->weights asks for none. */

@@ -54,7 +54,7 @@ mz_status mz_text_read_activation(const mz_json_object *o, const char *key, cons
         }
     }
     return mz_fail(&o->ctx->error, MZ_ERR_UNSUPPORTED,
-                   "%s: %s is \"%s\", known are: silu, gelu, gelu_new, gelu_pytorch_tanh, "
+                   "%s: %s is \"%.64s\", known are: silu, gelu, gelu_new, gelu_pytorch_tanh, "
                    "quick_gelu, relu",
                    o->name, key, name);
 }
@@ -112,9 +112,10 @@ static mz_status read_scaling_kind(const mz_json_object *o, mz_rope *rope) {
     if (strcmp(type, "yarn") == 0) {
         return read_yarn(o, rope);
     }
-    return mz_fail(&o->ctx->error, MZ_ERR_UNSUPPORTED,
-                   "%s: rope_scaling is of type \"%s\", known are: default, linear, llama3, yarn",
-                   o->name, type);
+    return mz_fail(
+        &o->ctx->error, MZ_ERR_UNSUPPORTED,
+        "%s: rope_scaling is of type \"%.64s\", known are: default, linear, llama3, yarn", o->name,
+        type);
 }
 
 /* An object; NULL where there is none. */

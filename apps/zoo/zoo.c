@@ -51,8 +51,8 @@ mz_status mz_zoo_find_family(mz_context *ctx, const char *path, const json_t *co
                                f->model_type);
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
-    return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: model_type is \"%s\", known are: %s", path,
-                   model_type, known);
+    return mz_fail(&ctx->error, MZ_ERR_UNSUPPORTED, "%s: model_type is \"%.64s\", known are: %s",
+                   path, model_type, known);
 }
 
 bool mz_zoo_is_gguf(const char *path) {

@@ -297,6 +297,22 @@ static void the_old_file_survives(void **state) {
     assert_int_equal(rmdir(f->dir), 0); /* no temporary is left */
 }
 
+static bool stop_at_once(void) {
+    return true;
+}
+
+static void a_stopped_write_leaves_nothing(void **state) {
+    fixture *f = *state;
+    const mz_safetensors_item item = {"a", mz_tensor_1d(MZ_DTYPE_F32, LONG, f->values),
+                                      MZ_DTYPE_BF16};
+    f->ctx.stopped = stop_at_once;
+    assert_int_equal(write_items(f, &item, 1), MZ_ERR_INTERRUPTED);
+    f->ctx.stopped = NULL;
+    assert_message(f, "m.safetensors: interrupted");
+    assert_false(mz_file_exists(f->path));
+    assert_int_equal(rmdir(f->dir), 0); /* no temporary is left */
+}
+
 static void every_allocation_may_fail(void **state) {
     fixture *f = *state;
     const mz_safetensors_item item = {"a", mz_tensor_1d(MZ_DTYPE_F32, LONG, f->values),
@@ -336,6 +352,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(lists_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_device_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(the_old_file_survives, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_stopped_write_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
