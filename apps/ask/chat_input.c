@@ -44,6 +44,12 @@ static char *prompt_of(EditLine *editor) {
     return prompt.out;
 }
 
+/* A Ctrl-D that was typed while nobody read lines key by key arrives as NUL. */
+static bool is_empty(EditLine *editor) {
+    const LineInfo *line = el_line(editor);
+    return line->lastchar == line->buffer;
+}
+
 /* The library's own function tries again after a signal; here Ctrl-C ends the line. */
 static int read_character(EditLine *editor, wchar_t *out) {
     mz_chat_input *input = NULL;
@@ -51,7 +57,7 @@ static int read_character(EditLine *editor, wchar_t *out) {
     for (;;) {
         char byte = 0;
         const ssize_t n = read(fileno(input->stream), &byte, 1);
-        if (n == 0) {
+        if (n == 0 || (n == 1 && byte == '\0' && is_empty(editor))) {
             return 0;
         }
         if (n < 0 && (errno != EINTR || mz_cli_interrupted())) {

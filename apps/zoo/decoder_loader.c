@@ -1,8 +1,6 @@
 #include "apps/zoo/decoder_loader.h"
 
-#include <stdio.h>
-
-#include "experts/router.h"
+#include "apps/zoo/text_decoder.h"
 
 mz_status mz_decoder_sizes_read(const mz_json_object *o, mz_decoder_sizes *sizes) {
     mz_decoder_sizes s = *sizes;
@@ -42,118 +40,77 @@ mz_status mz_decoder_sizes_check(const mz_json_object *o, const mz_decoder_sizes
     return MZ_OK;
 }
 
-void mz_decoder_sizes_describe(const mz_decoder_sizes *c, int64_t n_outside, mz_model_info *info) {
-    const bool dense = c->n_experts == 0;
-    const int64_t kv_width = c->d_model / c->n_heads * c->n_kv_heads;
-    const int64_t attention =
-        2 * c->d_model * c->d_model + c->d_model + 2 * kv_width * (c->d_model + 1);
-    const int64_t shared = 3 * c->d_model * c->shared_width + (dense ? 0 : c->d_model);
-    const int64_t expert = dense ? 0 : 3 * c->d_model * c->expert_width;
-    const int64_t layer =
-        attention + 2 * c->d_model + shared + c->n_experts * c->d_model; /* with the router */
-    const int64_t outside = n_outside + c->d_model;
-    info->n_parameters = outside + c->n_layers * (layer + c->n_experts * expert);
-    info->n_active = outside + c->n_layers * (layer + (dense ? 0 : c->top_k * expert));
-    info->n_layers = (int32_t)c->n_layers;
-    info->n_experts = (int32_t)c->n_experts;
-    info->top_k = dense ? 0 : (int32_t)c->top_k;
-    info->n_shared_experts = dense ? 0 : 1;
-    info->d_model = c->d_model;
+/* The same as a description of blocks, with the tensor names of Time-MoE. */
+static void describe_blocks(const mz_decoder_sizes *s, mz_text_config *c) {
+    const bool dense = s->n_experts == 0;
+    const int64_t head_dim = s->d_model / s->n_heads;
+    *c = (mz_text_config){.d_model = s->d_model,
+                          .n_layers = s->n_layers,
+                          .n_heads = s->n_heads,
+                          .n_kv_heads = s->n_kv_heads,
+                          .head_dim = head_dim,
+                          .head_dim_v = head_dim,
+                          .d_ff = s->shared_width,
+                          .norm_eps = s->norm_eps,
+                          .qkv_bias = true,
+                          .gated = true,
+                          .activation = MZ_ACTIVATION_SILU,
+                          .ropes = {{.theta = s->rope_theta, .n_dims = head_dim}},
+                          .n_ropes = 1,
+                          .expert_width = s->expert_width,
+                          .shared_width = dense ? 0 : s->shared_width,
+                          .has_shared_gate = true,
+                          .names = {.layer = "model.layers",
+                                    .final_norm = "model.norm",
+                                    .attn_norm = "input_layernorm",
+                                    .ffn_norm = "post_attention_layernorm",
+                                    .w_q = "self_attn.q_proj",
+                                    .w_k = "self_attn.k_proj",
+                                    .w_v = "self_attn.v_proj",
+                                    .w_o = "self_attn.o_proj",
+                                    .w_gate = "ffn_layer.gate_proj",
+                                    .w_up = "ffn_layer.up_proj",
+                                    .w_down = "ffn_layer.down_proj",
+                                    .router = "ffn_layer.gate",
+                                    .experts = "ffn_layer.experts",
+                                    .expert_gate = "gate_proj",
+                                    .expert_up = "up_proj",
+                                    .expert_down = "down_proj",
+                                    .shared = "ffn_layer.shared_expert",
+                                    .shared_gate = "ffn_layer.shared_expert_gate"}};
+    if (!dense) {
+        c->router = (mz_router){.kind = MZ_ROUTER_SOFTMAX_TOPK,
+                                .n_experts = (int32_t)s->n_experts,
+                                .top_k = (int32_t)s->top_k};
+    }
+    for (int64_t l = 0; l < s->n_layers; l++) {
+        c->layers[l].has_experts = !dense;
+    }
+}
+
+void mz_decoder_sizes_describe(const mz_decoder_sizes *sizes, int64_t n_outside,
+                               mz_model_info *info) {
+    mz_text_config c;
+    describe_blocks(sizes, &c); /* of no vocabulary: blocks and final norm are counted */
+    mz_text_count(&c, &info->n_parameters, &info->n_active);
+    info->n_parameters += n_outside;
+    info->n_active += n_outside;
+    info->n_layers = (int32_t)c.n_layers;
+    info->n_experts = c.router.n_experts;
+    info->top_k = c.router.top_k;
+    info->n_shared_experts = c.shared_width > 0 ? 1 : 0;
+    info->d_model = c.d_model;
 }
 
 mz_status mz_decoder_create(mz_context *ctx, const mz_decoder_sizes *sizes, mz_decoder *out) {
-    void *blocks = NULL;
-    MZ_TRY(mz_calloc(ctx, (size_t)sizes->n_layers, sizeof(mz_block), "blocks", &blocks));
-    *out = (mz_decoder){
-        .d_model = sizes->d_model,
-        .n_layers = sizes->n_layers,
-        .blocks = blocks,
-        .final_norm = {.eps = (float)sizes->norm_eps},
-        .ropes = {{.theta = sizes->rope_theta, .n_dims = sizes->d_model / sizes->n_heads}},
-        .n_ropes = 1};
-    return MZ_OK;
-}
-
-static mz_status load_ffn(mz_loader *l, mz_ffn *ffn, const mz_decoder_sizes *c,
-                          mz_precision precision, const char *prefix) {
-    ffn->activation = MZ_ACTIVATION_SILU;
-    MZ_TRY(mz_loader_matrix(l, &ffn->w_gate, c->shared_width, c->d_model, precision,
-                            "%s.gate_proj.weight", prefix));
-    MZ_TRY(mz_loader_matrix(l, &ffn->w_up, c->shared_width, c->d_model, precision,
-                            "%s.up_proj.weight", prefix));
-    return mz_loader_matrix(l, &ffn->w_down, c->d_model, c->shared_width, precision,
-                            "%s.down_proj.weight", prefix);
-}
-
-static mz_status load_moe(mz_loader *l, mz_moe *moe, const mz_decoder_sizes *c,
-                          mz_precision precision, const char *layer) {
-    char prefix[96];
-    const int32_t n = (int32_t)c->n_experts;
-    const int64_t width = c->expert_width;
-    moe->router =
-        (mz_router){.kind = MZ_ROUTER_SOFTMAX_TOPK, .n_experts = n, .top_k = (int32_t)c->top_k};
-    moe->activation = MZ_ACTIVATION_SILU;
-    moe->has_shared = true;
-    MZ_TRY(mz_router_validate(&moe->router, &l->ctx->error));
-    MZ_TRY(mz_loader_matrix(l, &moe->router_proj, n, c->d_model, MZ_PRECISION_F32,
-                            "%s.ffn_layer.gate.weight", layer));
-    MZ_TRY(mz_loader_matrix(l, &moe->shared_gate, 1, c->d_model, MZ_PRECISION_F32,
-                            "%s.ffn_layer.shared_expert_gate.weight", layer));
-    (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.shared_expert", layer);
-    MZ_TRY(load_ffn(l, &moe->shared, c, precision, prefix));
-    (void)snprintf(prefix, sizeof prefix, "%s.ffn_layer.experts", layer);
-    MZ_TRY(mz_loader_bank(l, &moe->w_gate, n, width, c->d_model, precision, prefix,
-                          "gate_proj.weight"));
-    MZ_TRY(
-        mz_loader_bank(l, &moe->w_up, n, width, c->d_model, precision, prefix, "up_proj.weight"));
-    return mz_loader_bank(l, &moe->w_down, n, c->d_model, width, precision, prefix,
-                          "down_proj.weight");
-}
-
-static mz_status load_attention(mz_loader *l, mz_block *b, const mz_decoder_sizes *c,
-                                mz_precision precision, const char *layer) {
-    const int64_t d = c->d_model;
-    const int64_t kv_width = b->head_dim * b->n_kv_heads;
-    MZ_TRY(
-        mz_loader_matrix(l, &b->plain.w_q, d, d, precision, "%s.self_attn.q_proj.weight", layer));
-    MZ_TRY(mz_loader_matrix(l, &b->plain.w_k, kv_width, d, precision, "%s.self_attn.k_proj.weight",
-                            layer));
-    MZ_TRY(mz_loader_matrix(l, &b->plain.w_v, kv_width, d, precision, "%s.self_attn.v_proj.weight",
-                            layer));
-    MZ_TRY(mz_loader_matrix(l, &b->w_o, d, d, precision, "%s.self_attn.o_proj.weight", layer));
-    MZ_TRY(mz_loader_vector(l, &b->plain.w_q.bias, d, "%s.self_attn.q_proj.bias", layer));
-    MZ_TRY(mz_loader_vector(l, &b->plain.w_k.bias, kv_width, "%s.self_attn.k_proj.bias", layer));
-    return mz_loader_vector(l, &b->plain.w_v.bias, kv_width, "%s.self_attn.v_proj.bias", layer);
-}
-
-static mz_status load_block(mz_loader *l, mz_block *b, const mz_decoder_sizes *c,
-                            mz_precision precision, int64_t index) {
-    char layer[64];
-    char dense[80];
-    (void)snprintf(layer, sizeof layer, "model.layers.%lld", (long long)index);
-    *b = (mz_block){.attn_norm = {.eps = (float)c->norm_eps},
-                    .ffn_norm = {.eps = (float)c->norm_eps},
-                    .n_heads = c->n_heads,
-                    .n_kv_heads = c->n_kv_heads,
-                    .head_dim = c->d_model / c->n_heads,
-                    .head_dim_v = c->d_model / c->n_heads,
-                    .has_experts = c->n_experts > 0};
-    MZ_TRY(
-        mz_loader_vector(l, &b->attn_norm.weight, c->d_model, "%s.input_layernorm.weight", layer));
-    MZ_TRY(mz_loader_vector(l, &b->ffn_norm.weight, c->d_model,
-                            "%s.post_attention_layernorm.weight", layer));
-    MZ_TRY(load_attention(l, b, c, precision, layer));
-    if (b->has_experts) {
-        return load_moe(l, &b->moe, c, precision, layer);
-    }
-    (void)snprintf(dense, sizeof dense, "%s.ffn_layer", layer);
-    return load_ffn(l, &b->ffn, c, precision, dense);
+    mz_text_config c;
+    describe_blocks(sizes, &c);
+    return mz_text_blocks_create(ctx, &c, out);
 }
 
 mz_status mz_decoder_load(mz_loader *l, mz_decoder *decoder, const mz_decoder_sizes *sizes,
                           mz_precision precision) {
-    for (int64_t i = 0; i < sizes->n_layers; i++) {
-        MZ_TRY(load_block(l, &decoder->blocks[i], sizes, precision, i));
-    }
-    return mz_loader_vector(l, &decoder->final_norm.weight, sizes->d_model, "model.norm.weight");
+    mz_text_config c;
+    describe_blocks(sizes, &c);
+    return mz_text_blocks_load(l, decoder, &c, precision);
 }

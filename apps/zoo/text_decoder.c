@@ -217,16 +217,33 @@ static void ignore_leftovers(mz_loader *l, const mz_text_config *c) {
     }
 }
 
+mz_status mz_text_blocks_create(mz_context *ctx, const mz_text_config *c, mz_decoder *out) {
+    void *blocks = NULL;
+    MZ_TRY(mz_calloc(ctx, (size_t)c->n_layers, sizeof(mz_block), "blocks", &blocks));
+    *out = (mz_decoder){
+        .d_model = c->d_model, .n_layers = c->n_layers, .blocks = blocks, .n_ropes = c->n_ropes};
+    for (int i = 0; i < c->n_ropes; i++) {
+        out->ropes[i] = c->ropes[i];
+    }
+    return MZ_OK;
+}
+
+mz_status mz_text_blocks_load(mz_loader *l, mz_decoder *decoder, const mz_text_config *c,
+                              mz_precision precision) {
+    loading g = {.l = l, .c = c, .precision = precision};
+    for (; g.layer < c->n_layers; g.layer++) {
+        MZ_TRY(load_block(&g, &decoder->blocks[g.layer]));
+    }
+    return load_norm(&g, &decoder->final_norm, c->d_model, c->names.final_norm);
+}
+
 /* Everything of the checkpoint; called twice (core/loader.h). */
 static mz_status load_all(mz_text_decoder *t, const mz_text_config *c, mz_precision precision) {
-    loading g = {.l = &t->loader, .c = c, .precision = precision};
+    const loading g = {.l = &t->loader, .c = c, .precision = precision};
     mz_embedding *v = &t->embedding;
     MZ_TRY(load_linear(&g, &v->table, c->vocab_size, c->d_model, false, c->names.embedding));
-    for (g.layer = 0; g.layer < c->n_layers; g.layer++) {
-        MZ_TRY(load_block(&g, &t->decoder.blocks[g.layer]));
-    }
+    MZ_TRY(mz_text_blocks_load(&t->loader, &t->decoder, c, precision));
     ignore_leftovers(&t->loader, c);
-    MZ_TRY(load_norm(&g, &t->decoder.final_norm, c->d_model, c->names.final_norm));
     if (!c->tied) {
         return load_linear(&g, &v->head, c->vocab_size, c->d_model, c->head_bias, c->names.head);
     }
@@ -241,15 +258,7 @@ mz_status mz_text_decoder_open(mz_context *ctx, const mz_text_config *config,
                                const mz_backend *backend, const char *path,
                                const mz_loader_options *options, mz_precision precision,
                                mz_text_decoder *out) {
-    void *blocks = NULL;
-    MZ_TRY(mz_calloc(ctx, (size_t)config->n_layers, sizeof(mz_block), "blocks", &blocks));
-    out->decoder = (mz_decoder){.d_model = config->d_model,
-                                .n_layers = config->n_layers,
-                                .blocks = blocks,
-                                .n_ropes = config->n_ropes};
-    for (int i = 0; i < config->n_ropes; i++) {
-        out->decoder.ropes[i] = config->ropes[i];
-    }
+    MZ_TRY(mz_text_blocks_create(ctx, config, &out->decoder));
     out->embedding =
         (mz_embedding){.size = config->vocab_size, .scale = (float)config->embed_scale};
     MZ_TRY(mz_loader_open(ctx, backend, path, options, &out->loader));

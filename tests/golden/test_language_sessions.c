@@ -167,6 +167,41 @@ static void nothing_wanted(void **state) {
     close_fixture(&f);
 }
 
+/* A trace whose reader has had enough after some results. */
+static mz_status refuse(void *self, mz_stream *s, int layer, const char *name,
+                        const mz_tensor *tensor) {
+    int *n_left = self;
+    (void)layer;
+    (void)name;
+    (void)tensor;
+    return (*n_left)-- > 0 ? MZ_OK : mz_fail(&s->ctx->error, MZ_ERR_IO, "enough");
+}
+
+/* A call that fails in any of its two passes leaves the sequences, and the memory, as they were. */
+static void failed_passes(void **state) {
+    (void)state;
+    fixture f;
+    float expected[MAX_VOCABULARY];
+    float logits[MAX_VOCABULARY];
+    int n_results = 0;
+    open_golden(&f, "qwen2_moe", 2, 8);
+    feed(&f, 0, 0, 61, expected);
+    feed(&f, 1, 0, 50, logits);
+    const int32_t sequence[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const mz_lm_input more = {.n_tokens = 10, .ids = f.ids + 50, .sequence = sequence};
+    for (int round = 0; round < 50; round++) { /* more than the arena would hold */
+        n_results = round;
+        const mz_trace trace = {.record = refuse, .self = &n_results};
+        assert_int_equal(mz_lm_session_run(f.session, &more, &trace, logits), MZ_ERR_IO);
+        assert_int_equal(mz_lm_session_n_positions(f.session, 0), 61);
+        assert_int_equal(mz_lm_session_n_positions(f.session, 1), 50);
+    }
+    mz_assert_ok(&f.ctx, mz_lm_session_run(f.session, &more, NULL, logits));
+    feed(&f, 1, 60, 61, logits);
+    assert_memory_equal(logits, expected, (size_t)f.vocab_size * sizeof *logits);
+    close_fixture(&f);
+}
+
 /* ---- moved keys ---- */
 
 #define SIZES                                                                                      \
@@ -249,9 +284,8 @@ static void not_shifted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mixed_batches),
-        cmocka_unit_test(nothing_wanted),
-        cmocka_unit_test(shifted),
+        cmocka_unit_test(mixed_batches), cmocka_unit_test(nothing_wanted),
+        cmocka_unit_test(failed_passes), cmocka_unit_test(shifted),
         cmocka_unit_test(not_shifted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -390,7 +390,7 @@ static void run_experts(mz_stream *s, const void *arg, float *out) {
     const mz_tensor logits = take_rows(s, c->n_experts, c->d_model, 0, 700);
     mz_moe moe = {
         .router_proj = {.weight = logits},
-        .router = {MZ_ROUTER_SOFTMAX_TOPK, c->n_experts, c->top_k},
+        .router = {.kind = MZ_ROUTER_SOFTMAX_TOPK, .n_experts = c->n_experts, .top_k = c->top_k},
         .w_gate = take_bank(s, c, c->gate, c->d_ff, c->d_model, 1000),
         .w_up = take_bank(s, c, c->up, c->d_ff, c->d_model, 2000),
         .w_down = take_bank(s, c, c->down, c->d_model, c->d_ff, 3000),
