@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/zoo/gguf_export.h"
 #include "apps/zoo/language_model.h"
@@ -60,6 +61,42 @@ static void parameters_are_counted(void **state) {
         assert_int_equal(info.n_parameters, n);
         assert_true(info.n_active <= n && (info.n_active < n) == (info.n_experts > 0));
     }
+}
+
+/* An answer ends at the config's end tokens and at the tokenizer's, each listed once. */
+static void end_tokens_of_both(void **state) {
+    mz_context *ctx = *state;
+    static const char *const files[] = {"model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
+    static const char source[] = MOEZOO_TESTS_DIR "/golden/ask-tiny";
+    const char *dir = mz_temp_dir_create();
+    const mz_load_options options = {0};
+    char from[700];
+    char to[700];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        (void)snprintf(from, sizeof from, "%s/%s", source, files[i]);
+        (void)snprintf(to, sizeof to, "%s/%s", dir, files[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    static const char *const ids[] = {"[7, 5]", "[258, 9]", "null"};
+    static const int32_t expected[][3] = {{7, 5, 258}, {258, 9}, {258}};
+    for (int i = 0; i < 3; i++) {
+        json_t *config = NULL;
+        mz_language_model *model = NULL;
+        (void)snprintf(from, sizeof from, "%s/config.json", source);
+        (void)snprintf(to, sizeof to, "%s/config.json", dir);
+        mz_assert_ok(ctx, mz_json_load(ctx, from, &config));
+        json_t *value = json_loads(ids[i], JSON_DECODE_ANY, NULL);
+        assert_int_equal(json_object_set_new(config, "eos_token_id", value), 0);
+        assert_int_equal(json_dump_file(config, to, 0), 0);
+        json_decref(config);
+        mz_assert_ok(ctx, mz_zoo_load_language_model(ctx, dir, &options, &model));
+        const mz_language_model_info *info = mz_language_model_info_of(model);
+        assert_int_equal(info->n_end_tokens, 3 - i);
+        assert_memory_equal(info->end_tokens, expected[i], (size_t)(3 - i) * sizeof(int32_t));
+        mz_language_model_close(model);
+    }
+    mz_temp_dir_remove(dir);
 }
 
 /* ---- sessions ---- */
@@ -330,6 +367,7 @@ static void bad_configs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_counted),
+        cmocka_unit_test(end_tokens_of_both),
         cmocka_unit_test(truncated_and_forked),
         cmocka_unit_test(narrow_caches),
         cmocka_unit_test(gguf_files_answer_alike),
