@@ -244,6 +244,50 @@ static void gguf_files_answer_alike(void **state) {
     }
 }
 
+/* Older Mixtral files have a tensor for each expert. */
+static void single_experts_answer_alike(void **state) {
+    mz_context *ctx = *state;
+    enum { MOST = 256 };
+    static mz_gguf_item items[MOST];
+    static char names[MOST][64];
+    char source[512];
+    char path[600];
+    float published[MAX_VOCABULARY];
+    float converted[MAX_VOCABULARY];
+    const char *dir = mz_temp_dir_create();
+    mz_gguf_export e = {0};
+    int64_t n_items = 0;
+    (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+    mz_assert_ok(ctx, mz_gguf_export_open(ctx, case_path("mixtral", source), &e));
+    for (int64_t i = 0; i < e.n_items; i++) {
+        const mz_gguf_item *item = &e.items[i];
+        const char *stack = strstr(item->name, "_exps.weight");
+        for (int64_t k = 0; k < (stack != NULL ? item->n_parts : 1); k++) {
+            assert_true(n_items < MOST);
+            items[n_items] = *item;
+            if (stack != NULL) {
+                mz_gguf_item *single = &items[n_items];
+                (void)snprintf(names[n_items], sizeof names[0], "%.*s.%d.weight",
+                               (int)(stack - item->name), item->name, (int)k);
+                single->name = names[n_items];
+                single->n_dims = item->n_dims - 1;
+                memmove(single->shape, item->shape + 1, 2 * sizeof single->shape[0]);
+                single->parts = item->parts + k;
+                single->n_parts = 1;
+            }
+            n_items++;
+        }
+    }
+    assert_true(n_items > e.n_items);
+    mz_assert_ok(ctx, mz_gguf_export_finish(&e, MZ_DTYPE_F32));
+    mz_assert_ok(ctx, mz_gguf_write(ctx, path, &e.meta, items, n_items, NULL));
+    mz_gguf_export_close(&e);
+    const int64_t n = logits_of(ctx, source, published);
+    assert_int_equal(logits_of(ctx, path, converted), n);
+    mz_assert_close("single experts", converted, published, n, 1e-5);
+    mz_temp_dir_remove(dir);
+}
+
 /* ---- bad input ---- */
 
 /* A call that fails leaves the sequences as they were. */
@@ -371,6 +415,7 @@ int main(void) {
         cmocka_unit_test(truncated_and_forked),
         cmocka_unit_test(narrow_caches),
         cmocka_unit_test(gguf_files_answer_alike),
+        cmocka_unit_test(single_experts_answer_alike),
         cmocka_unit_test(bad_calls),
         cmocka_unit_test(bad_sessions),
         cmocka_unit_test(bad_configs),
