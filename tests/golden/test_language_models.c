@@ -288,6 +288,59 @@ static void single_experts_answer_alike(void **state) {
     mz_temp_dir_remove(dir);
 }
 
+/* Older Phi-2 files have queries, keys and values in one tensor. */
+static void fused_projections_answer_alike(void **state) {
+    mz_context *ctx = *state;
+    enum { MOST = 64 };
+    static mz_gguf_item items[MOST];
+    static mz_tensor parts[MOST][3];
+    static char names[MOST][64];
+    char source[512];
+    char path[600];
+    float published[MAX_VOCABULARY];
+    float converted[MAX_VOCABULARY];
+    const char *dir = mz_temp_dir_create();
+    mz_gguf_export e = {0};
+    int64_t n_items = 0;
+    (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+    mz_assert_ok(ctx, mz_gguf_export_open(ctx, case_path("phi", source), &e));
+    for (int64_t i = 0; i < e.n_items; i++) {
+        const char *q = strstr(e.items[i].name, "attn_q.");
+        if (strstr(e.items[i].name, "attn_k.") != NULL ||
+            strstr(e.items[i].name, "attn_v.") != NULL) {
+            continue;
+        }
+        assert_true(n_items < MOST);
+        mz_gguf_item *item = &items[n_items];
+        *item = e.items[i];
+        for (int k = 0; k < 3 && q != NULL; k++) {
+            char wanted[64];
+            (void)snprintf(wanted, sizeof wanted, "%.*sattn_%c%s", (int)(q - e.items[i].name),
+                           e.items[i].name, "qkv"[k], q + 6);
+            for (int64_t j = 0; j < e.n_items; j++) {
+                if (strcmp(e.items[j].name, wanted) == 0) {
+                    parts[n_items][k] = e.items[j].parts[0];
+                }
+            }
+            (void)snprintf(names[n_items], sizeof names[0], "%.*sattn_qkv%s",
+                           (int)(q - e.items[i].name), e.items[i].name, q + 6);
+            item->name = names[n_items];
+            item->shape[0] = 3 * e.items[i].shape[0];
+            item->parts = parts[n_items];
+            item->n_parts = 3;
+        }
+        n_items++;
+    }
+    assert_true(n_items < e.n_items);
+    mz_assert_ok(ctx, mz_gguf_export_finish(&e, MZ_DTYPE_F32));
+    mz_assert_ok(ctx, mz_gguf_write(ctx, path, &e.meta, items, n_items, NULL));
+    mz_gguf_export_close(&e);
+    const int64_t n = logits_of(ctx, source, published);
+    assert_int_equal(logits_of(ctx, path, converted), n);
+    mz_assert_close("fused projections", converted, published, n, 1e-5);
+    mz_temp_dir_remove(dir);
+}
+
 /* ---- bad input ---- */
 
 /* A call that fails leaves the sequences as they were. */
@@ -416,6 +469,7 @@ int main(void) {
         cmocka_unit_test(narrow_caches),
         cmocka_unit_test(gguf_files_answer_alike),
         cmocka_unit_test(single_experts_answer_alike),
+        cmocka_unit_test(fused_projections_answer_alike),
         cmocka_unit_test(bad_calls),
         cmocka_unit_test(bad_sessions),
         cmocka_unit_test(bad_configs),
