@@ -133,8 +133,6 @@ mz_status mz_block_forward(mz_stream *s, const mz_tensor *y, const mz_tensor *x,
     if (block->order == MZ_BLOCK_SEQUENTIAL) {
         MZ_TRY(mz_trace_record(call->trace, s, call->layer, "h_attn", &after_attn));
         MZ_TRY(feed_forward(s, &ffn_term, &after_attn, &block->ffn_norm, block, call));
-    } else if (block->order == MZ_BLOCK_PARALLEL) {
-        MZ_TRY(feed_forward(s, &ffn_term, &residual, &block->ffn_norm, block, call));
     } else {
         MZ_TRY(feed_forward(s, &ffn_term, &normed_out, NULL, block, call));
     }

@@ -10,10 +10,9 @@
 
 /* How the two halves are joined to the residual stream x. */
 typedef enum mz_block_order {
-    MZ_BLOCK_SEQUENTIAL = 0, /* h = x + attn(attn_norm(x)); y = h + ffn(ffn_norm(h)) */
-    MZ_BLOCK_PARALLEL,       /* y = x + attn(attn_norm(x)) + ffn(ffn_norm(x)) (Wang and Komatsuzaki
-                                2021) */
-    MZ_BLOCK_PARALLEL_ONE_NORM, /* y = x + attn(attn_norm(x)) + ffn(attn_norm(x)) */
+    MZ_BLOCK_SEQUENTIAL = 0,    /* h = x + attn(attn_norm(x)); y = h + ffn(ffn_norm(h)) */
+    MZ_BLOCK_PARALLEL_ONE_NORM, /* y = x + attn(attn_norm(x)) + ffn(attn_norm(x)) (Wang and
+                                   Komatsuzaki 2021) */
 } mz_block_order;
 
 /* Queries, keys and values straight from the normed inputs (grouped heads: Ainslie et al. 2023). */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/zoo/gguf_export.h"
 #include "apps/zoo/language_model.h"
@@ -60,6 +61,42 @@ static void parameters_are_counted(void **state) {
         assert_int_equal(info.n_parameters, n);
         assert_true(info.n_active <= n && (info.n_active < n) == (info.n_experts > 0));
     }
+}
+
+/* An answer ends at the config's end tokens and at the tokenizer's, each listed once. */
+static void end_tokens_of_both(void **state) {
+    mz_context *ctx = *state;
+    static const char *const files[] = {"model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
+    static const char source[] = MOEZOO_TESTS_DIR "/golden/ask-tiny";
+    const char *dir = mz_temp_dir_create();
+    const mz_load_options options = {0};
+    char from[700];
+    char to[700];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        (void)snprintf(from, sizeof from, "%s/%s", source, files[i]);
+        (void)snprintf(to, sizeof to, "%s/%s", dir, files[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    static const char *const ids[] = {"[7, 5]", "[258, 9]", "null"};
+    static const int32_t expected[][3] = {{7, 5, 258}, {258, 9}, {258}};
+    for (int i = 0; i < 3; i++) {
+        json_t *config = NULL;
+        mz_language_model *model = NULL;
+        (void)snprintf(from, sizeof from, "%s/config.json", source);
+        (void)snprintf(to, sizeof to, "%s/config.json", dir);
+        mz_assert_ok(ctx, mz_json_load(ctx, from, &config));
+        json_t *value = json_loads(ids[i], JSON_DECODE_ANY, NULL);
+        assert_int_equal(json_object_set_new(config, "eos_token_id", value), 0);
+        assert_int_equal(json_dump_file(config, to, 0), 0);
+        json_decref(config);
+        mz_assert_ok(ctx, mz_zoo_load_language_model(ctx, dir, &options, &model));
+        const mz_language_model_info *info = mz_language_model_info_of(model);
+        assert_int_equal(info->n_end_tokens, 3 - i);
+        assert_memory_equal(info->end_tokens, expected[i], (size_t)(3 - i) * sizeof(int32_t));
+        mz_language_model_close(model);
+    }
+    mz_temp_dir_remove(dir);
 }
 
 /* ---- sessions ---- */
@@ -207,6 +244,103 @@ static void gguf_files_answer_alike(void **state) {
     }
 }
 
+/* Older Mixtral files have a tensor for each expert. */
+static void single_experts_answer_alike(void **state) {
+    mz_context *ctx = *state;
+    enum { MOST = 256 };
+    static mz_gguf_item items[MOST];
+    static char names[MOST][64];
+    char source[512];
+    char path[600];
+    float published[MAX_VOCABULARY];
+    float converted[MAX_VOCABULARY];
+    const char *dir = mz_temp_dir_create();
+    mz_gguf_export e = {0};
+    int64_t n_items = 0;
+    (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+    mz_assert_ok(ctx, mz_gguf_export_open(ctx, case_path("mixtral", source), &e));
+    for (int64_t i = 0; i < e.n_items; i++) {
+        const mz_gguf_item *item = &e.items[i];
+        const char *stack = strstr(item->name, "_exps.weight");
+        for (int64_t k = 0; k < (stack != NULL ? item->n_parts : 1); k++) {
+            assert_true(n_items < MOST);
+            items[n_items] = *item;
+            if (stack != NULL) {
+                mz_gguf_item *single = &items[n_items];
+                (void)snprintf(names[n_items], sizeof names[0], "%.*s.%d.weight",
+                               (int)(stack - item->name), item->name, (int)k);
+                single->name = names[n_items];
+                single->n_dims = item->n_dims - 1;
+                memmove(single->shape, item->shape + 1, 2 * sizeof single->shape[0]);
+                single->parts = item->parts + k;
+                single->n_parts = 1;
+            }
+            n_items++;
+        }
+    }
+    assert_true(n_items > e.n_items);
+    mz_assert_ok(ctx, mz_gguf_export_finish(&e, MZ_DTYPE_F32));
+    mz_assert_ok(ctx, mz_gguf_write(ctx, path, &e.meta, items, n_items, NULL));
+    mz_gguf_export_close(&e);
+    const int64_t n = logits_of(ctx, source, published);
+    assert_int_equal(logits_of(ctx, path, converted), n);
+    mz_assert_close("single experts", converted, published, n, 1e-5);
+    mz_temp_dir_remove(dir);
+}
+
+/* Older Phi-2 files have queries, keys and values in one tensor. */
+static void fused_projections_answer_alike(void **state) {
+    mz_context *ctx = *state;
+    enum { MOST = 64 };
+    static mz_gguf_item items[MOST];
+    static mz_tensor parts[MOST][3];
+    static char names[MOST][64];
+    char source[512];
+    char path[600];
+    float published[MAX_VOCABULARY];
+    float converted[MAX_VOCABULARY];
+    const char *dir = mz_temp_dir_create();
+    mz_gguf_export e = {0};
+    int64_t n_items = 0;
+    (void)snprintf(path, sizeof path, "%s/m.gguf", dir);
+    mz_assert_ok(ctx, mz_gguf_export_open(ctx, case_path("phi", source), &e));
+    for (int64_t i = 0; i < e.n_items; i++) {
+        const char *q = strstr(e.items[i].name, "attn_q.");
+        if (strstr(e.items[i].name, "attn_k.") != NULL ||
+            strstr(e.items[i].name, "attn_v.") != NULL) {
+            continue;
+        }
+        assert_true(n_items < MOST);
+        mz_gguf_item *item = &items[n_items];
+        *item = e.items[i];
+        for (int k = 0; k < 3 && q != NULL; k++) {
+            char wanted[64];
+            (void)snprintf(wanted, sizeof wanted, "%.*sattn_%c%s", (int)(q - e.items[i].name),
+                           e.items[i].name, "qkv"[k], q + 6);
+            for (int64_t j = 0; j < e.n_items; j++) {
+                if (strcmp(e.items[j].name, wanted) == 0) {
+                    parts[n_items][k] = e.items[j].parts[0];
+                }
+            }
+            (void)snprintf(names[n_items], sizeof names[0], "%.*sattn_qkv%s",
+                           (int)(q - e.items[i].name), e.items[i].name, q + 6);
+            item->name = names[n_items];
+            item->shape[0] = 3 * e.items[i].shape[0];
+            item->parts = parts[n_items];
+            item->n_parts = 3;
+        }
+        n_items++;
+    }
+    assert_true(n_items < e.n_items);
+    mz_assert_ok(ctx, mz_gguf_export_finish(&e, MZ_DTYPE_F32));
+    mz_assert_ok(ctx, mz_gguf_write(ctx, path, &e.meta, items, n_items, NULL));
+    mz_gguf_export_close(&e);
+    const int64_t n = logits_of(ctx, source, published);
+    assert_int_equal(logits_of(ctx, path, converted), n);
+    mz_assert_close("fused projections", converted, published, n, 1e-5);
+    mz_temp_dir_remove(dir);
+}
+
 /* ---- bad input ---- */
 
 /* A call that fails leaves the sequences as they were. */
@@ -330,9 +464,12 @@ static void bad_configs(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_counted),
+        cmocka_unit_test(end_tokens_of_both),
         cmocka_unit_test(truncated_and_forked),
         cmocka_unit_test(narrow_caches),
         cmocka_unit_test(gguf_files_answer_alike),
+        cmocka_unit_test(single_experts_answer_alike),
+        cmocka_unit_test(fused_projections_answer_alike),
         cmocka_unit_test(bad_calls),
         cmocka_unit_test(bad_sessions),
         cmocka_unit_test(bad_configs),

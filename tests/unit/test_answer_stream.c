@@ -192,9 +192,21 @@ static void shifting(void **state) {
         int64_t n = 0;
         assert_string_equal(h.text, ANSWER);
         assert_int_equal(r.stopped, MZ_STOPPED_END);
-        (void)mz_answer_stream_ids(s, &n);
+        const int32_t *held = mz_answer_stream_ids(s, &n);
         assert_true(n <= contexts[i]);
         assert_true(n < n_ids + N_ANSWER);
+        /* A beginning of prompt and answer, and then their end. */
+        int32_t whole[200 + N_ANSWER];
+        int64_t front = 0;
+        memcpy(whole, ids, (size_t)n_ids * sizeof *ids);
+        for (int k = 0; k < N_ANSWER; k++) {
+            whole[n_ids + k] = (unsigned char)ANSWER[k];
+        }
+        while (front < n && held[front] == whole[front]) {
+            front++;
+        }
+        assert_memory_equal(held + front, whole + n_ids + N_ANSWER - (n - front),
+                            (size_t)(n - front) * sizeof *held);
         mz_answer_stream_close(s);
     }
 }
