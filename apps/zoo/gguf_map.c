@@ -251,33 +251,36 @@ static mz_status set_partial_rotary(const maker *m) {
     return MZ_OK;
 }
 
-static mz_status set_experts(const maker *m) {
-    const int64_t n_layers = get(m, "num_hidden_layers");
+/* The layers without a router, as Qwen's configs list them. */
+static mz_status set_dense_layers(const maker *m, int64_t n_layers) {
     json_t *dense = json_array();
-    mz_status status = MZ_OK;
-    bool stacked = false;
-    for (int64_t i = 0; i < n_layers && status == MZ_OK; i++) {
+    MZ_TRY(set(m, "mlp_only_layers", dense)); /* which owns it from here, after a failure too */
+    for (int64_t i = 0; i < n_layers; i++) {
         char name[64];
         (void)snprintf(name, sizeof name, "blk.%lld.ffn_gate_inp.weight", (long long)i);
         if (!has_tensor(m, name) && json_array_append_new(dense, json_integer(i)) != 0) {
-            status = mz_fail(&m->ctx->error, MZ_ERR_NOMEM, "out of memory for a config");
+            return mz_fail(&m->ctx->error, MZ_ERR_NOMEM, "out of memory for a config");
         }
-        (void)snprintf(name, sizeof name, "blk.%lld.ffn_up_exps.weight", (long long)i);
-        stacked = stacked || has_tensor(m, name);
     }
-    if (status != MZ_OK) {
-        json_decref(dense);
-        return status;
+    return MZ_OK;
+}
+
+static mz_status set_experts(const maker *m) {
+    const int64_t n_layers = get(m, "num_hidden_layers");
+    bool stacked = false;
+    for (int64_t i = 0; i < n_layers && !stacked; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "blk.%lld.ffn_up_exps.weight", (long long)i);
+        stacked = has_tensor(m, name);
     }
     if (stacked) {
         MZ_TRY(set(m, "expert_layout", json_string("stacked")));
     }
-    if (is(m, MZ_GGUF_QWEN2MOE | MZ_GGUF_QWEN3MOE)) {
-        MZ_TRY(set(m, "decoder_sparse_step", json_integer(1)));
-        return set(m, "mlp_only_layers", dense);
+    if (!is(m, MZ_GGUF_QWEN2MOE | MZ_GGUF_QWEN3MOE)) {
+        return MZ_OK;
     }
-    json_decref(dense);
-    return MZ_OK;
+    MZ_TRY(set(m, "decoder_sparse_step", json_integer(1)));
+    return set_dense_layers(m, n_layers);
 }
 
 static mz_status set_renormalising(const maker *m) {
