@@ -1,5 +1,4 @@
 /* moezoo ask: questions in, answers out. */
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -8,6 +7,7 @@
 #include "apps/answer.h"
 #include "apps/ask/ask_job.h"
 #include "apps/commands.h"
+#include "apps/model_options.h"
 
 enum { MAX_CONTEXT = 1 << 24, MAX_ANSWER = 1 << 24, MAX_TOP_K = 1 << 24 };
 
@@ -19,39 +19,6 @@ typedef struct single {
 } single;
 
 /* ---- the question ---- */
-
-/* All of standard input. Errors: IO, NOMEM, LIMIT. */
-static mz_status read_question(mz_context *ctx, char **out, size_t *n_bytes) {
-    void *text = NULL;
-    size_t capacity = 0;
-    size_t n = 0;
-    mz_status status = MZ_OK;
-    size_t got = 1;
-    while (status == MZ_OK && got > 0) {
-        status = mz_grow(ctx, &text, &capacity, n + (1 << 16) + 1, 1, "question");
-        if (status == MZ_OK) {
-            got = fread((char *)text + n, 1, 1 << 16, stdin);
-            n += got;
-        }
-        if (status == MZ_OK && n > MZ_MAX_QUESTION_BYTES) {
-            status =
-                mz_fail(&ctx->error, MZ_ERR_LIMIT,
-                        "standard input: a question of more than %d bytes", MZ_MAX_QUESTION_BYTES);
-        }
-        if (status == MZ_OK && (ferror(stdin) != 0 || mz_cli_interrupted())) {
-            status = mz_fail(&ctx->error, MZ_ERR_IO, "standard input: %s",
-                             mz_cli_interrupted() ? "interrupted" : strerror(errno));
-        }
-    }
-    if (status != MZ_OK) {
-        mz_free(ctx, text);
-        return status;
-    }
-    ((char *)text)[n] = '\0';
-    *out = text;
-    *n_bytes = n;
-    return MZ_OK;
-}
 
 /* One line end at the end is the editor's or echo's, not the question's. */
 static mz_status check_question(mz_context *ctx, char *text, size_t n) {
@@ -174,7 +141,7 @@ static mz_status run_single(mz_ask_job *job) {
     s.to_terminal = job->request.output == NULL && isatty(STDOUT_FILENO) != 0;
     if (strcmp(question, "-") == 0) { /* before the model, which may take long to load */
         size_t n = 0;
-        status = read_question(ctx, &text, &n);
+        status = mz_cli_read_stdin(ctx, "question", MZ_MAX_QUESTION_BYTES, &text, &n);
         status = status == MZ_OK ? check_question(ctx, text, n) : status;
         question = text;
     }
@@ -241,11 +208,8 @@ static int model_options(mz_ask_request *r, mz_option *out) {
          MAX_CONTEXT, NULL, &r->context},
         {"context-shift", 0, MZ_OPTION_FLAG, NULL, "forget the older half when the context is full",
          0, 0, NULL, &r->context_shift},
-        {"precision", 0, MZ_OPTION_CHOICE, NULL,
-         "arithmetic (default auto: 8 bits with block-quantised weights, else f32)", 0, 0,
-         "auto|f32|bf16", &r->precision},
-        {"kv-type", 0, MZ_OPTION_CHOICE, NULL, "keys and values in memory (default f32)", 0, 0,
-         "f32|f16|q8_0", &r->kv_type},
+        mz_precision_option(&r->precision),
+        mz_kv_type_option(&r->kv_type),
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object (with --chat one a turn)", 0, 0, NULL,
          &r->json},
         {"output", 'o', MZ_OPTION_STRING, "FILE",

@@ -6,6 +6,7 @@
 
 #include "apps/bench_parts.h"
 #include "apps/commands.h"
+#include "apps/model_options.h"
 #include "apps/zoo/language_model.h"
 #include "core/json.h"
 #include "core/rng.h"
@@ -47,8 +48,6 @@ typedef struct bench {
 
 static const mz_dtype type_dtypes[] = {MZ_DTYPE_Q8_0, MZ_DTYPE_Q4_0, MZ_DTYPE_F16, MZ_DTYPE_BF16,
                                        MZ_DTYPE_F32};
-static const mz_dtype kv_dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_Q8_0};
-static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32, MZ_PRECISION_BF16};
 
 /* ---- the model ---- */
 
@@ -88,12 +87,12 @@ static int64_t longest(const request *r) {
 static mz_status open_bench(bench *b) {
     const request *r = &b->request;
     void *memory = NULL;
-    const mz_load_options options = {.precision = precisions[r->precision]};
+    const mz_load_options options = {.precision = mz_precision_chosen(r->precision)};
     const double start = mz_now_s();
     MZ_TRY(r->shape != NULL ? create_shape(b, &options) : load_model(b, &options));
     b->load_s = mz_now_s() - start;
     const mz_lm_session_options session = {.n_positions = r->depth + longest(r),
-                                           .kv_dtype = kv_dtypes[r->kv_type],
+                                           .kv_dtype = mz_kv_type_chosen(r->kv_type),
                                            .profile = &b->profile};
     MZ_TRY(mz_lm_session_create(&b->ctx, b->model, &session, &b->session));
     const int64_t vocab_size = mz_language_model_info_of(b->model)->vocab_size;
@@ -228,12 +227,12 @@ static void print_report(const bench *b) {
                  info->family, info->n_layers, info->d_model, text[0]);
     (void)printf("machine          backend %s, %s, %d threads, precision %s\n",
                  mz_backend_cpu()->name, mz_isa_name(b->ctx.isa), mz_pool_n_threads(b->ctx.pool),
-                 mz_bench_precision_name(precisions[r->precision]));
+                 mz_bench_precision_name(mz_precision_chosen(r->precision)));
     (void)printf("memory           peak %s, of it keys and values of %" PRId64 " tokens %s (%s)\n",
                  mz_cli_format_bytes(mz_bench_peak_bytes(), text[1]),
                  mz_lm_session_max_positions(b->session),
                  mz_cli_format_bytes((int64_t)mz_lm_session_kv_bytes(b->session), text[2]),
-                 mz_dtype_get(kv_dtypes[r->kv_type])->name);
+                 mz_dtype_get(mz_kv_type_chosen(r->kv_type))->name);
     (void)printf("load             %.4f s\n", b->load_s);
     if (r->depth > 0) {
         (void)printf("behind           %" PRId64 " tokens\n", r->depth);
@@ -281,8 +280,8 @@ static void print_json(const bench *b) {
     mz_bench_json_text("family", info->family);
     mz_bench_json_text("backend", mz_backend_cpu()->name);
     mz_bench_json_text("isa", mz_isa_name(b->ctx.isa));
-    mz_bench_json_text("precision", mz_bench_precision_name(precisions[r->precision]));
-    mz_bench_json_text("kv_type", mz_dtype_get(kv_dtypes[r->kv_type])->name);
+    mz_bench_json_text("precision", mz_bench_precision_name(mz_precision_chosen(r->precision)));
+    mz_bench_json_text("kv_type", mz_dtype_get(mz_kv_type_chosen(r->kv_type))->name);
     (void)printf("\"threads\":%d,\"depth\":%" PRId64 ",\"repeat\":%" PRId64
                  ",\"file_bytes\":%zu,\"kv_bytes\":%zu,\"peak_bytes\":%" PRId64 ",",
                  mz_pool_n_threads(b->ctx.pool), r->depth, r->n_repeat, info->file_bytes,
@@ -358,11 +357,8 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
          MAX_LENGTH, NULL, &r->depth},
         {"repeat", 0, MZ_OPTION_INT, "N", "timed runs of each (default 3)", 1, MAX_REPEAT, NULL,
          &r->n_repeat},
-        {"precision", 0, MZ_OPTION_CHOICE, NULL,
-         "arithmetic (default auto: 8 bits with block-quantised weights, else f32)", 0, 0,
-         "auto|f32|bf16", &r->precision},
-        {"kv-type", 0, MZ_OPTION_CHOICE, NULL, "keys and values in memory (default f32)", 0, 0,
-         "f32|f16|q8_0", &r->kv_type},
+        mz_precision_option(&r->precision),
+        mz_kv_type_option(&r->kv_type),
         {"seed", 0, MZ_OPTION_INT, "N", "seed of the tokens (default 0)", 0, INT64_MAX, NULL,
          &r->seed},
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object; times in seconds", 0, 0, NULL,

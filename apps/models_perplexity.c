@@ -1,11 +1,11 @@
 #include "apps/models_perplexity.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "apps/ask/perplexity.h"
+#include "apps/model_options.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/profile.h"
@@ -37,30 +37,10 @@ typedef struct job {
 /* ---- the text ---- */
 
 static mz_status read_text(job *j, const char *path, char **out, size_t *n_bytes) {
-    void *text = NULL;
-    size_t capacity = 0;
-    size_t n = 0;
-    size_t got = 1;
-    if (strcmp(path, "-") != 0) {
-        return mz_file_read(&j->ctx, path, MAX_TEXT_BYTES, out, n_bytes);
+    if (strcmp(path, "-") == 0) {
+        return mz_cli_read_stdin(&j->ctx, "text", MAX_TEXT_BYTES, out, n_bytes);
     }
-    while (got > 0 && n <= MAX_TEXT_BYTES) {
-        const mz_status status = mz_grow(&j->ctx, &text, &capacity, n + (1 << 16) + 1, 1, "text");
-        if (status != MZ_OK) {
-            mz_free(&j->ctx, text);
-            return status;
-        }
-        got = fread((char *)text + n, 1, 1 << 16, stdin);
-        n += got;
-    }
-    *out = text;
-    *n_bytes = n;
-    if (ferror(stdin) != 0) {
-        return mz_fail(&j->ctx.error, MZ_ERR_IO, "standard input: %s", strerror(errno));
-    }
-    return n <= MAX_TEXT_BYTES ? MZ_OK
-                               : mz_fail(&j->ctx.error, MZ_ERR_LIMIT,
-                                         "standard input: over %d bytes", MAX_TEXT_BYTES);
+    return mz_file_read(&j->ctx, path, MAX_TEXT_BYTES, out, n_bytes);
 }
 
 /* The ids as the text stands: what spells a control token stays text. */
@@ -125,10 +105,8 @@ static bool note(void *arg, int64_t n_scored) {
 }
 
 static mz_status open_model(job *j) {
-    static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32,
-                                              MZ_PRECISION_BF16};
     const request *r = &j->request;
-    const mz_load_options load = {.precision = precisions[r->precision]};
+    const mz_load_options load = {.precision = mz_precision_chosen(r->precision)};
     MZ_TRY(mz_cli_find_model(&j->ctx, r->words[0], r->models_dir, NULL, &j->path));
     MZ_TRY(mz_cli_model_name(&j->ctx, j->path, &j->name));
     return mz_zoo_load_language_model(&j->ctx, j->path, &load, &j->model);
@@ -136,12 +114,11 @@ static mz_status open_model(job *j) {
 
 /* Of no more positions than the text with a token in front has: tables of millions take minutes. */
 static mz_status open_session(job *j) {
-    static const mz_dtype kv_dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_Q8_0};
     enum { FEWEST = 64 };
     const int64_t most = j->ids.n < FEWEST ? FEWEST : j->ids.n + 1;
     const int64_t context = j->request.context;
     const mz_lm_session_options session = {.n_positions = context < most ? context : most,
-                                           .kv_dtype = kv_dtypes[j->request.kv_type]};
+                                           .kv_dtype = mz_kv_type_chosen(j->request.kv_type)};
     return mz_lm_session_create(&j->ctx, j->model, &session, &j->session);
 }
 
@@ -194,11 +171,8 @@ static bool parse_request(int argc, char **argv, request *r, mz_common_options *
         {"context", 'c', MZ_OPTION_INT, "N",
          "tokens of a window (default 0: what the model was made for, at most 4096)", 0,
          MAX_CONTEXT, NULL, &r->context},
-        {"precision", 0, MZ_OPTION_CHOICE, NULL,
-         "arithmetic (default auto: 8 bits with block-quantised weights, else f32)", 0, 0,
-         "auto|f32|bf16", &r->precision},
-        {"kv-type", 0, MZ_OPTION_CHOICE, NULL, "keys and values in memory (default f32)", 0, 0,
-         "f32|f16|q8_0", &r->kv_type},
+        mz_precision_option(&r->precision),
+        mz_kv_type_option(&r->kv_type),
         {"models-dir", 0, MZ_OPTION_STRING, "DIR", "look for NAME here first", 0, 0, NULL,
          &r->models_dir},
         {"json", 0, MZ_OPTION_FLAG, NULL, "print one object", 0, 0, NULL, &r->json},

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "apps/model_options.h"
 #include "core/profile.h"
 
 enum { REPEAT_LAST_N = 64 };
@@ -20,10 +21,8 @@ mz_sampling mz_ask_sampling(const mz_ask_request *r) {
 /* ---- opening ---- */
 
 static mz_status load(mz_ask_job *job) {
-    static const mz_precision precisions[] = {MZ_PRECISION_INT8, MZ_PRECISION_F32,
-                                              MZ_PRECISION_BF16};
     const mz_ask_request *r = &job->request;
-    const mz_load_options options = {.precision = precisions[r->precision]};
+    const mz_load_options options = {.precision = mz_precision_chosen(r->precision)};
     const double start = mz_now_s();
     MZ_TRY(mz_cli_find_model(&job->ctx, r->model, r->models_dir, NULL, &job->model_path));
     MZ_TRY(mz_cli_model_name(&job->ctx, job->model_path, &job->model_name));
@@ -47,13 +46,12 @@ static mz_status choose_template(mz_ask_job *job) {
 }
 
 static mz_status open_stream(mz_ask_job *job) {
-    static const mz_dtype kv_dtypes[] = {MZ_DTYPE_F32, MZ_DTYPE_F16, MZ_DTYPE_Q8_0};
     const mz_ask_request *r = &job->request;
     const mz_answer_options options = {
         .sampling = mz_ask_sampling(r),
         .max_tokens = r->max_tokens,
         .context_shift = r->context_shift,
-        .session = {.n_positions = r->context, .kv_dtype = kv_dtypes[r->kv_type]}};
+        .session = {.n_positions = r->context, .kv_dtype = mz_kv_type_chosen(r->kv_type)}};
     MZ_TRY(mz_answer_stream_open(&job->ctx, job->model, &options, &job->stream));
     for (int i = 0; i < r->stops.n; i++) {
         MZ_TRY(mz_answer_stream_add_stop(job->stream, r->stops.items[i]));
